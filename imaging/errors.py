@@ -1,0 +1,54 @@
+"""What can be wrong with a picture. The file (or the wish) is at fault, never this program.
+
+ImagingError                code
+├── UnreadableImage         unreadable     damaged, truncated, or no picture at all
+├── UnsupportedImage        unsupported    a valid file of a kind this project does not read
+├── ImageTooLarge           too_large      more pixels than may be decoded
+├── UnsuitableImage         not_suitable   a valid picture that the model was not made for
+└── FrameNotFound           bad_option     the frame asked for is not in the file
+"""
+
+
+class ImagingError(Exception):
+    """A picture could not be used.
+
+    Args:
+        problem: What was found and what was expected, in words the sender can act on. Never a
+            patient's name, ID or date.
+    """
+
+    code = "imaging"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+class UnreadableImage(ImagingError):
+    """The bytes are damaged, truncated, or not a picture at all."""
+
+    code = "unreadable"
+
+
+class UnsupportedImage(ImagingError):
+    """A valid file of a kind this project does not read, such as a report or a cine loop."""
+
+    code = "unsupported"
+
+
+class ImageTooLarge(ImagingError):
+    """The picture has more pixels than may be decoded."""
+
+    code = "too_large"
+
+
+class UnsuitableImage(ImagingError):
+    """A valid picture that contradicts what the model accepts, such as a knee sent to a chest model."""
+
+    code = "not_suitable"
+
+
+class FrameNotFound(ImagingError):
+    """The frame asked for is not in the file."""
+
+    code = "bad_option"

@@ -1,0 +1,10 @@
+"""What training hands to the service.
+
+    card.py        ModelCard: the contract, as card.json beside model.onnx
+    classifier.py  Classifier: ONNX session + card → Prediction
+    store.py       which models are here; load one, load all
+    errors.py      ModelError and its kinds
+    <name>/        model.onnx, card.json, README.md, LICENSE
+
+Home of ONNX Runtime. Imports imaging, nothing else of this project.
+"""

@@ -1,0 +1,178 @@
+"""The card that travels with a model: everything that is not weights."""
+
+import json
+import re
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self, get_type_hints
+
+from imaging.errors import UnsuitableImage
+from imaging.image import Facts
+from imaging.preprocessing import Preprocessing
+from models.errors import BrokenModel
+
+NOTICE = "For research and teaching. Not a medical device; a score is no diagnosis."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepts:
+    """Which DICOM files a model was made for. Photographs say nothing of themselves and pass.
+
+    An attribute a file is silent about contradicts nothing. An empty tuple here asks nothing.
+
+    Attributes:
+        modalities: Modality (0008,0060) values that identify a suitable picture.
+        sop_classes: SOP Class UIDs that do so too, whatever the modality.
+        body_parts: Words of BodyPartExamined (0018,0015), one of which must be stated if any is.
+        views: ViewPosition (0018,5101) values, likewise.
+    """
+
+    modalities: tuple[str, ...] = ()
+    sop_classes: tuple[str, ...] = ()
+    body_parts: tuple[str, ...] = ()
+    views: tuple[str, ...] = ()
+
+    def contradiction(self, facts: Facts) -> str | None:
+        """What in a picture's header speaks against the model: found and expected; or None."""
+        if facts.kind != "dicom":
+            return None
+        if facts.modality and not self.claims(facts) and (self.modalities or self.sop_classes):
+            return f"modality is {facts.modality}, expected {_either(self.modalities)}"
+        words = set(re.split(r"[^A-Z]+", facts.body_part)) - {""}
+        if self.body_parts and words and not words & set(self.body_parts):
+            return f"body part is {facts.body_part}, expected {_either(self.body_parts)}"
+        if self.views and facts.view and facts.view not in self.views:
+            return f"view is {facts.view}, expected {_either(self.views)}"
+        return None
+
+    def claims(self, facts: Facts) -> bool:
+        """Whether modality or SOP class positively name a picture of the model's kind."""
+        return facts.modality in self.modalities or facts.sop_class in self.sop_classes
+
+    def check(self, facts: Facts) -> None:
+        """Refuse a picture whose header contradicts the model.
+
+        Raises:
+            UnsuitableImage: With what was found and what was expected.
+        """
+        if problem := self.contradiction(facts):
+            raise UnsuitableImage(f"not suitable for this model: {problem}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """Written by training, read by everyone else. Reading is strict.
+
+    Attributes:
+        name: Folder name under `models/`, such as "chest-xray".
+        version: Version of the model, such as "1.0.0".
+        labels: Class names, in the order of the logits.
+        preprocessing: How a picture becomes this model's input.
+        accepts: Which DICOM files the model was made for.
+        temperature: What logits are divided by before the softmax (Guo et al. 2017), above 0.
+        operating_points: Per label, the probability from which on it counts as found, in (0, 1).
+        license: Terms of the weights, in a few words; the LICENSE beside them has them all.
+        use: What the model may be used for, for people to read.
+        sha256: Digest of `model.onnx`, checked when the model is loaded.
+        training: How it was made: data, split, run, versions. For people and for rebuilding.
+        figures: What `care evaluate` measured on the test list, through this very file.
+    """
+
+    name: str
+    version: str
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    accepts: Accepts
+    temperature: float
+    operating_points: dict[str, float]
+    license: str
+    use: str = NOTICE
+    sha256: str = ""
+    training: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        problems = [
+            *(["at least two different labels"] if len(set(self.labels)) < 2 else []),
+            *(["each label once"] if len(set(self.labels)) < len(self.labels) else []),
+            *(["a temperature above 0"] if not self.temperature > 0 else []),
+            *(
+                ["an operating point for each label, and for no other"]
+                if set(self.operating_points) != set(self.labels)
+                else []
+            ),
+        ]
+        if problems:
+            raise BrokenModel(f"card of {self.name!r}: expected {', '.join(problems)}")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read card.json.
+
+        Raises:
+            BrokenModel: The file is missing, is no JSON, or an entry is missing, unknown or of a
+                wrong type.
+        """
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise BrokenModel(f"{path.parent.name}: cannot read {path.name}") from error
+        except BrokenModel as error:
+            raise BrokenModel(f"{path.parent.name}/{path.name}: {error}") from error
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read a card from JSON; a misspelt entry is an error, never ignored."""
+        try:
+            entries = json.loads(text)
+        except ValueError as error:
+            raise BrokenModel(f"not JSON: {error}") from error
+        return _strict(cls, entries, "card")
+
+    def to_json(self) -> str:
+        """The card as indented JSON."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    def contract(self) -> str:
+        """What the graph and the card must agree on, as JSON: labels, preprocessing, thresholds.
+
+        It is stored in the `metadata_props` of `model.onnx`, so that the file alone is enough.
+        """
+        keys = ("name", "version", "labels", "preprocessing", "accepts")
+        keys += ("temperature", "operating_points", "license", "use")
+        entries = asdict(self)
+        return json.dumps({key: entries[key] for key in keys}, sort_keys=True)
+
+
+def _either(values: tuple[str, ...]) -> str:
+    return " or ".join(values)
+
+
+def _strict(kind: Any, entries: Any, where: str) -> Any:
+    """Build a card dataclass from parsed JSON, refusing what it does not know."""
+    if not isinstance(entries, dict):
+        raise BrokenModel(f"{where}: expected an object, found {type(entries).__name__}")
+    types = get_type_hints(kind)
+    if unknown := sorted(set(entries) - set(types)):
+        raise BrokenModel(f"{where}: unknown entry {', '.join(unknown)}")
+    values = {}
+    for name, value in entries.items():
+        expected = types[name]
+        if expected in (Preprocessing, Accepts):
+            values[name] = _strict(expected, value, name)
+        elif expected == tuple[str, ...]:
+            if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+                raise BrokenModel(f"{where}: {name} must be a list of strings")
+            values[name] = tuple(value)
+        elif expected in (str, int, float):
+            numbers = (int, float) if expected is float else expected
+            if not isinstance(value, numbers) or isinstance(value, bool):
+                raise BrokenModel(f"{where}: {name} must be {expected.__name__}")
+            values[name] = expected(value)
+        else:
+            values[name] = value
+    missing = sorted(item.name for item in fields(kind) if item.name not in values)
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise BrokenModel(f"{where}: missing one of {', '.join(missing)}") from error

@@ -1,0 +1,203 @@
+"""A loaded model: pictures in, predictions with their maps out."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+import onnxruntime
+
+from imaging.image import MedicalImage
+from imaging.preprocessing import Placement
+from models.card import ModelCard
+from models.errors import BrokenModel, LabelNotFound
+
+CONTRACT_KEY = "care.contract"
+OUTPUTS = ("logits", "cams", "embedding")
+
+
+class Outputs(NamedTuple):
+    """What the graph puts out for N pictures.
+
+    Attributes:
+        logits: Class scores before temperature and softmax, float32 (N, C).
+        cams: Grad-CAM of every class, ReLU'd, not normalized, float32 (N, C, h, w).
+        embedding: Pooled features, float32 (N, K).
+    """
+
+    logits: np.ndarray
+    cams: np.ndarray
+    embedding: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """A model's opinion of one picture.
+
+    Attributes:
+        labels: Class names, in the card's order.
+        probabilities: Calibrated probability of each label, float64 (C,), sums to 1.
+        cams: Grad-CAM of each label over the model's square, float32 (C, h, w), at least 0, on the
+            scale of the logits.
+        placement: Where the picture lies on that square.
+        embedding: Pooled features, float32 (K,).
+    """
+
+    labels: tuple[str, ...]
+    probabilities: np.ndarray
+    cams: np.ndarray
+    placement: Placement
+    embedding: np.ndarray
+
+    @property
+    def top(self) -> str:
+        """The most probable label."""
+        return self.labels[int(self.probabilities.argmax())]
+
+    def ranked(self) -> list[tuple[str, float]]:
+        """Every label with its probability, most probable first."""
+        order = np.argsort(-self.probabilities, kind="stable")
+        return [(self.labels[index], float(self.probabilities[index])) for index in order]
+
+    def index(self, label: str) -> int:
+        """Where a label stands among the outputs.
+
+        Raises:
+            LabelNotFound: With the labels there are.
+        """
+        try:
+            return self.labels.index(label)
+        except ValueError:
+            known = ", ".join(self.labels)
+            raise LabelNotFound(f"no label {label!r}; this model knows {known}") from None
+
+    def heatmap(self, label: str, size: tuple[int, int] | None = None) -> tuple[np.ndarray, float]:
+        """Where the evidence for a label lies.
+
+        Args:
+            label: One of `labels`.
+            size: (height, width) wanted; the picture's own if None.
+
+        Returns:
+            The heatmap, float32 in [0, 1], shape `size`; and the raw peak it was divided by, on
+            the scale of the logits. Without positive evidence within the picture the heatmap is 0
+            everywhere and so is the peak: noise is never stretched into heat.
+        """
+        heatmap = self.placement.map_to_picture(self.cams[self.index(label)], size)
+        peak = float(heatmap.max())
+        if not peak > 0:
+            return np.zeros_like(heatmap), 0.0
+        return (heatmap / peak).clip(0, 1), peak
+
+
+class Classifier:
+    """An ONNX session and its card. Safe to call from several threads at once.
+
+    Attributes:
+        card: The model's card.
+    """
+
+    def __init__(self, card: ModelCard, session: onnxruntime.InferenceSession) -> None:
+        self.card = card
+        self._session = session
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        threads: int = 1,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+    ) -> Self:
+        """Load `model.onnx` and `card.json`, and see that they belong together.
+
+        Args:
+            folder: The model's folder, such as `models/chest-xray`.
+            threads: Cores one call may use.
+            providers: ONNX Runtime execution providers, the preferred first.
+
+        Raises:
+            BrokenModel: A file is missing, the digest does not match, or card and graph disagree.
+        """
+        card = ModelCard.load(folder / "card.json")
+        try:
+            graph = (folder / "model.onnx").read_bytes()
+        except OSError as error:
+            raise BrokenModel(f"{folder.name}: cannot read model.onnx") from error
+        if (digest := hashlib.sha256(graph).hexdigest()) != card.sha256:
+            raise BrokenModel(
+                f"{folder.name}: model.onnx has digest {digest}, the card says {card.sha256}"
+            )
+        return cls(card, _session(graph, folder.name, card, threads, providers))
+
+    @property
+    def providers(self) -> list[str]:
+        """Execution providers that are active, the preferred first."""
+        return self._session.get_providers()
+
+    def run(self, images: np.ndarray) -> Outputs:
+        """Run the graph on model inputs, uint8 (N, S, S, 3)."""
+        return Outputs(*self._session.run(OUTPUTS, {"images": images}))
+
+    def classify(self, pictures: Sequence[MedicalImage]) -> list[Prediction]:
+        """Classify pictures; one prediction each, in order."""
+        if not pictures:
+            return []
+        fitted = [self.card.preprocessing(picture) for picture in pictures]
+        return self.predictions(
+            self.run(np.stack([square for square, _ in fitted])),
+            [placement for _, placement in fitted],
+        )
+
+    def predictions(self, outputs: Outputs, placements: Sequence[Placement]) -> list[Prediction]:
+        """Turn the graph's outputs into predictions, one per placement."""
+        probabilities = softmax(outputs.logits.astype(np.float64) / self.card.temperature)
+        return [
+            Prediction(self.card.labels, probabilities[n], outputs.cams[n], placement, embedding)
+            for n, (placement, embedding) in enumerate(
+                zip(placements, outputs.embedding, strict=True)
+            )
+        ]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities over the last axis."""
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+def _session(
+    graph: bytes, name: str, card: ModelCard, threads: int, providers: Sequence[str]
+) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Spinning threads of one session steal the cores of the next.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=list(providers))
+    except Exception as error:  # ONNX Runtime's errors share no base class but this
+        raise BrokenModel(f"{name}: ONNX Runtime cannot load model.onnx: {error}") from error
+    size = card.preprocessing.size
+    [images] = session.get_inputs()
+    outputs = {output.name: output.shape for output in session.get_outputs()}
+    if (
+        images.name != "images"
+        or images.type != "tensor(uint8)"
+        or images.shape[1:] != [size, size, 3]
+    ):
+        raise BrokenModel(
+            f"{name}: input is {images.name} {images.type} {images.shape}, "
+            f"expected images tensor(uint8) [N, {size}, {size}, 3]"
+        )
+    if set(outputs) != set(OUTPUTS) or outputs["logits"][1] != len(card.labels):
+        raise BrokenModel(
+            f"{name}: outputs are {outputs}, expected {', '.join(OUTPUTS)} "
+            f"for {len(card.labels)} labels"
+        )
+    if session.get_modelmeta().custom_metadata_map.get(CONTRACT_KEY) != card.contract():
+        raise BrokenModel(f"{name}: card.json and the contract inside model.onnx disagree")
+    return session

@@ -1,0 +1,44 @@
+"""Which models are here."""
+
+from pathlib import Path
+
+from models.classifier import Classifier
+from models.errors import BrokenModel, ModelNotFound
+
+
+def shipped_models() -> Path:
+    """The folder of the models that come with the project: this package's own."""
+    return Path(__file__).parent
+
+
+def model_names(folder: Path) -> list[str]:
+    """Names of the models below a folder: each subfolder that has a card."""
+    return sorted(card.parent.name for card in folder.glob("*/card.json"))
+
+
+def load_one(folder: Path, name: str, *, threads: int = 1) -> Classifier:
+    """Load one model by name.
+
+    Raises:
+        ModelNotFound: With the names there are.
+        BrokenModel: Its folder cannot be used as it is.
+    """
+    names = model_names(folder)
+    if name not in names:
+        raise ModelNotFound(f"no model {name!r}; there are {', '.join(names) or 'none'}")
+    classifier = Classifier.load(folder / name, threads=threads)
+    if classifier.card.name != name:
+        raise BrokenModel(f"{name}: the card is that of {classifier.card.name!r}")
+    return classifier
+
+
+def load_all(folder: Path, *, threads: int = 1) -> dict[str, Classifier]:
+    """Load every model below a folder.
+
+    Raises:
+        BrokenModel: One of them cannot be used as it is, or there is none at all.
+    """
+    names = model_names(folder)
+    if not names:
+        raise BrokenModel(f"no models in {folder}: expected NAME/card.json and NAME/model.onnx")
+    return {name: load_one(folder, name, threads=threads) for name in names}
