@@ -1,0 +1,14 @@
+"""Makes models: CARE and its neighbours, from a folder of pictures to models/<name>/.
+
+    config.py    TrainingRun: every setting, with its reason; runs/*.toml hold only what differs
+    data/        pictures, labels and boxes; splits, cache, augmentation, samplers
+    boxes/       lesion boxes made by machine
+    network.py   a torchvision CNN as features + head; logits and Grad-CAM in one forward pass
+    attention.py the CARE attention loss
+    losses.py    what the classifier learns from
+    fit.py       the two stages; the method visible in the loop
+    evaluate.py  per-class results with intervals, and where the attention falls
+    export.py    checkpoint → models/<name>/, after comparing ONNX with float64 PyTorch
+
+Home of PyTorch. Imports imaging and models; never service.
+"""

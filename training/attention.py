@@ -1,0 +1,87 @@
+"""The CARE attention loss (Zhuang et al., MIDL 2019, PMLR 102:588-597, equations 1 to 4).
+
+For a picture with lesion boxes, the Grad-CAM map of its true class - signed, no ReLU - is scaled
+to [0, 1] on its own coarse grid, stretched over the input, and then rewarded for lying inside the
+boxes, up to a point, and punished for lying outside.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+FLAT = 1e-8  # a map whose values differ by less says nothing about where; on the scale of logits
+
+
+class AttentionTerms(NamedTuple):
+    """The two halves of the attention loss, one value per picture, shape (M,).
+
+    Attributes:
+        inside: L_in = -min(mean attention inside the boxes, tau), in [-tau, 0].
+        outside: L_out = weighted mean attention outside the boxes, in [0, 1].
+    """
+
+    inside: Tensor
+    outside: Tensor
+
+
+def attention_maps(maps: Tensor, size: int) -> Tensor:
+    """Scale signed maps to [0, 1] and stretch them over the input.
+
+    Each map is scaled on its own coarse grid, before it is stretched. A flat map, which says
+    nothing about where, becomes 0 everywhere and gives no gradient.
+
+    Args:
+        maps: Signed Grad-CAM of the true class, (M, h, w).
+        size: Side S of the input, in pixels.
+
+    Returns:
+        Attention F, float32 (M, S, S).
+    """
+    maps = maps.float()
+    above = maps - maps.amin((1, 2), keepdim=True)
+    highest = above.amax((1, 2), keepdim=True)
+    flat = highest < FLAT
+    scaled = torch.where(flat, 0.0, above / highest.masked_fill(flat, 1.0))
+    return torch.nn.functional.interpolate(
+        scaled[:, None], size=(size, size), mode="bilinear", align_corners=False
+    )[:, 0]
+
+
+def attention_terms(attention: Tensor, inside: Tensor, outside: Tensor, *, tau: float) -> AttentionTerms:
+    """Equations 3 and 4: reward attention inside lesion boxes, up to tau; punish it outside.
+
+    Args:
+        attention: F in [0, 1], (M, S, S).
+        inside: M_in, 1 inside any lesion box, 0 elsewhere, (M, S, S).
+        outside: M_out, weight of each pixel outside the boxes, 0 inside, (M, S, S). All 0 where
+            the boxes fill the picture: then there is nothing to punish and L_out is 0.
+        tau: Mean attention beyond which a box earns no further reward, in (0, 1].
+    """
+    mean_inside = (attention * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
+    mean_outside = (attention * outside).sum((1, 2)) / outside.sum((1, 2)).clamp(min=1e-6)
+    return AttentionTerms(-mean_inside.clamp(max=tau), mean_outside)
+
+
+def outside_mask(inside: np.ndarray, *, start: float = 1.0, slope: float = 0.0) -> np.ndarray:
+    """M_out: what attention outside the boxes costs, pixel by pixel.
+
+    Uniform by default; with a slope it grows with the city-block distance to the nearest box (the
+    paper's "value relevant to the distance"; start and slope as in the authors' mask generator).
+    Its overall scale does not matter: the loss divides by its sum.
+
+    Args:
+        inside: 1 inside any box, 0 elsewhere, uint8 (S, S).
+        start: Weight right beside a box.
+        slope: Growth of the weight per pixel of distance.
+
+    Returns:
+        Weights, float32 (S, S), 0 inside.
+    """
+    outside = (1 - inside).astype(np.float32)
+    if slope and inside.any():
+        distance = cv2.distanceTransform(1 - inside, cv2.DIST_L1, 3)
+        return outside * (start + slope * distance.astype(np.float32))
+    return outside

@@ -1,0 +1,283 @@
+"""A run is a dataclass and a file: defaults here, with their reasons; TOML holds what differs."""
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Any, Self, get_args, get_origin, get_type_hints
+
+
+class ConfigError(ValueError):
+    """A run's settings are wrong; whoever wrote the TOML can mend them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSettings:
+    """Where pictures, labels and boxes are. Relative paths start at `root`.
+
+    Attributes:
+        root: Folder of the data set; `--data` on the command line.
+        manifest: CSV with one row a picture.
+        images: Folder of the pictures.
+        boxes: CSV with one row a box, `image,x,y,w,h` in picture pixels; "" for none.
+        image_column: Column with the picture's path below `images`.
+        label_column: Column with the label.
+        group_column: Column that tells which pictures must stay together (patient, lesion); ""
+            where every picture stands for itself.
+        labels: Class names in the order of the logits; empty: those of the manifest, sorted.
+        split: CSV `image,split` that lists train, validation and test; made by the first run and
+            reused by every later one. Relative to the TOML's folder.
+        validation: Share of the groups that go to validation, in multiples of 0.05.
+        test: Share that goes to test, likewise.
+    """
+
+    root: str = "."
+    manifest: str = "labels.csv"
+    images: str = "images"
+    boxes: str = ""
+    image_column: str = "image"
+    label_column: str = "label"
+    group_column: str = ""
+    labels: tuple[str, ...] = ()
+    split: str = ""
+    validation: float = 0.15
+    test: float = 0.15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSettings:
+    """How a picture becomes the network's input; ends up on the model's card.
+
+    Attributes:
+        size: Side of the square input, in pixels. 224 is what ImageNet weights saw.
+        fit: "squash" or "pad"; see imaging.Preprocessing.
+        color: "rgb" or "gray".
+    """
+
+    size: int = 224
+    fit: str = "squash"
+    color: str = "rgb"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSettings:
+    """The network and what it starts from.
+
+    Attributes:
+        backbone: A torchvision name.
+        weights: "none", a torchvision weights name, or a state dict's path (relative to the data).
+        batch_norm: "frozen" keeps the statistics of the initial weights, right for small sets and
+            small batches; "train" updates them.
+    """
+
+    backbone: str = "mobilenet_v2"
+    weights: str = "none"
+    batch_norm: str = "frozen"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionSettings:
+    """The attention loss of stage 2.
+
+    Attributes:
+        attend: Labels whose boxes are used: names; or "all". Empty switches attention off.
+        alpha: Share of L_a in the total, in [0, 1): 0.5 in the paper.
+        lam: Weight of L_out: 0.5 for X-rays, 0.7 for skin in the paper.
+        tau: Mean attention beyond which a box earns no more; the authors' code has 0.5.
+        head_learns: Let gradients of L_a reach the head (ours); the paper treats the Grad-CAM
+            weights as constants.
+        outside_slope: Growth of the outside mask per pixel of distance; 0 is the paper's uniform.
+        box_scale: Boxes are scaled by this about their centers: 1 as drawn.
+    """
+
+    attend: tuple[str, ...] = ()
+    alpha: float = 0.5
+    lam: float = 0.5
+    tau: float = 0.5
+    head_learns: bool = False
+    outside_slope: float = 0.0
+    box_scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentationSettings:
+    """Random changes of training pictures; boxes move along. All off by default.
+
+    Attributes:
+        flip_horizontal: Mirror left-right half of the time. Not for hearts that must stay left.
+        flip_vertical: Mirror upside-down half of the time.
+        rotation: Largest rotation either way, in degrees.
+        zoom: Smallest and largest magnification.
+        aspect: Largest factor by which one axis is stretched against the other; 1 for none.
+        shift: Largest shift either way, as a share of the side.
+        brightness: Largest change, as a share of full brightness.
+        contrast: Largest factor by which contrast grows or shrinks, minus 1.
+        gamma: Largest exponent of the gray curve, minus 1: other windows, other films.
+        saturation: Largest factor by which color saturation grows or shrinks, minus 1.
+        hue: Largest shift of the hue, in degrees.
+        border: What fills the space beyond the picture: "reflect" or "black".
+    """
+
+    flip_horizontal: bool = False
+    flip_vertical: bool = False
+    rotation: float = 0.0
+    zoom: tuple[float, float] = (1.0, 1.0)
+    aspect: float = 1.0
+    shift: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    gamma: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    border: str = "reflect"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSettings:
+    """How long and how fast a stage learns.
+
+    Attributes:
+        epochs: Passes over the training list at most.
+        learning_rate: Of Adam; 1e-4 in the CARE paper.
+        schedule: "constant", or "cosine" down to 0 over the stage.
+        weight_decay: Decoupled (AdamW).
+        patience: Epochs without a better validation mean class accuracy before the stage stops.
+    """
+
+    epochs: int = 50
+    learning_rate: float = 1e-4
+    schedule: str = "constant"
+    weight_decay: float = 0.0
+    patience: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """What goes on the exported model's card.
+
+    Attributes:
+        version: Version of the model.
+        license: Terms of the weights in a few words.
+        modalities: DICOM modalities that the model is made for.
+        sop_classes: SOP classes that identify a suitable picture as well.
+        body_parts: Body parts, in DICOM's words.
+        views: View positions.
+    """
+
+    version: str = "0.1.0"
+    license: str = "not stated"
+    modalities: tuple[str, ...] = ()
+    sop_classes: tuple[str, ...] = ()
+    body_parts: tuple[str, ...] = ()
+    views: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRun:
+    """One fine-tuning run, as written in `training/runs/*.toml`.
+
+    Attributes:
+        name: Of the run and of the model it makes.
+        seed: Of everything random: split, order, augmentation, new weights.
+        loss: What the classifier learns from; one of training.losses.LOSSES.
+        batch: Pictures per step, over all processes.
+        workers: Loader processes.
+        precision: Lightning Fabric's word for it; "bf16-mixed" is right on recent CPUs and GPUs.
+    """
+
+    name: str
+    seed: int = 0
+    loss: str = "cross_entropy"
+    batch: int = 32
+    workers: int = 2
+    precision: str = "bf16-mixed"
+    data: DataSettings = field(default_factory=DataSettings)
+    input: InputSettings = field(default_factory=InputSettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    attention: AttentionSettings = field(default_factory=AttentionSettings)
+    augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
+    stage1: StageSettings = field(default_factory=StageSettings)
+    stage2: StageSettings = field(default_factory=StageSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+
+    @classmethod
+    def load(cls, path: Path, *, settings: tuple[str, ...] = ()) -> Self:
+        """Read a run.
+
+        Args:
+            path: The TOML.
+            settings: "section.key=value" overrides, values as in TOML; plain words need no quotes.
+
+        Raises:
+            ConfigError: An unknown or misspelt entry (the nearest one is named), or a wrong type.
+        """
+        try:
+            entries = tomllib.loads(path.read_text(encoding="utf-8"))
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path.name}: {error}") from error
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from error
+        for setting in settings:
+            _override(entries, setting)
+        entries.setdefault("name", path.stem)
+        split = entries.setdefault("data", {}).get("split")
+        if split:
+            entries["data"]["split"] = str((path.parent / split).resolve())
+        return _build(cls, entries, path.name)
+
+
+def _override(entries: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {setting}: expected section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        entries = entries.setdefault(section, {})
+    entries[last] = value
+
+
+def _build(kind: Any, entries: Mapping[str, Any], where: str) -> Any:
+    """Build a settings dataclass; unknown entries and wrong types stop the run."""
+    types = get_type_hints(kind)
+    values = {}
+    for name, value in entries.items():
+        if name not in types:
+            near = difflib.get_close_matches(name, types, n=1, cutoff=0)
+            raise ConfigError(f"{where}: no setting {name!r}; did you mean {near[0]!r}?")
+        if dataclasses.is_dataclass(types[name]):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{where}: {name} is a section, found {value!r}")
+            values[name] = _build(types[name], value, f"{where} [{name}]")
+        else:
+            values[name] = _convert(types[name], value, f"{where}: {name}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    if get_origin(kind) is tuple:
+        item, *rest = get_args(kind)
+        if isinstance(value, str) or not isinstance(value, list | tuple):
+            value = [value]
+        if rest and rest[0] is not Ellipsis and len(value) != 1 + len(rest):
+            raise ConfigError(f"{where}: expected {1 + len(rest)} values, found {value!r}")
+        return tuple(_convert(item, each, where) for each in value)
+    if get_origin(kind) is dict:
+        item = get_args(kind)[1]
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: expected a table, found {value!r}")
+        return {key: _convert(item, each, where) for key, each in value.items()}
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind and not isinstance(kind, UnionType):
+        raise ConfigError(f"{where}: expected {kind.__name__}, found {value!r}")
+    return value

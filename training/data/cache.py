@@ -1,0 +1,86 @@
+"""Pictures decoded and fitted to the input once, then read from disk as they are."""
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from imaging.errors import ImagingError
+from imaging.preprocessing import Placement, Preprocessing
+from imaging.reading import read_image
+from training.data.samples import DataError, SampleList
+
+
+class PictureCache:
+    """All pictures of a data set as model inputs, memory-mapped.
+
+    Attributes:
+        pictures: uint8 (N, S, S, 3), in the order of the samples.
+        placements: Where each picture lies on its square.
+    """
+
+    def __init__(self, pictures: np.ndarray, placements: list[Placement], names: list[str]) -> None:
+        self.pictures = pictures
+        self.placements = placements
+        self.positions = {name: position for position, name in enumerate(names)}
+
+    @classmethod
+    def open(cls, samples: SampleList, preprocessing: Preprocessing, folder: Path) -> "PictureCache":
+        """Open the cache; fill it first where it does not exist.
+
+        The key is made of names, sizes and times of the files and of the preprocessing, so that a
+        changed picture is decoded anew.
+
+        Raises:
+            DataError: A picture cannot be read.
+        """
+        key = hashlib.sha256(repr(preprocessing).encode())
+        for item in samples.samples:
+            state = item.path.stat()
+            key.update(f"{item.path.resolve()} {state.st_size} {state.st_mtime_ns}\n".encode())
+        stem = folder / key.hexdigest()[:16]
+        pixels, places = stem.with_suffix(".npy"), stem.with_suffix(".json")
+        if not places.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            _fill(samples, preprocessing, pixels, places)
+        placements = [Placement(*values) for values in json.loads(places.read_text())]
+        names = [item.name for item in samples.samples]
+        return cls(np.load(pixels, mmap_mode="r"), placements, names)
+
+    def position(self, name: str) -> int:
+        """Where a picture stands in `pictures`."""
+        return self.positions[name]
+
+
+def _fill(samples: SampleList, preprocessing: Preprocessing, pixels: Path, places: Path) -> None:
+    size = preprocessing.size
+    unfinished = pixels.with_name(f"{pixels.stem}.{os.getpid()}.npy")
+    store = np.lib.format.open_memmap(
+        unfinished, mode="w+", dtype=np.uint8, shape=(len(samples.samples), size, size, 3)
+    )
+
+    def fit(position: int) -> Placement:
+        item = samples.samples[position]
+        try:
+            store[position], placement = preprocessing(read_image(item.path))
+        except ImagingError as error:
+            raise DataError(f"{item.name}: {error}") from error
+        return placement
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        progress = tqdm(total=len(samples.samples), desc="decoding", unit="picture")
+        placements = []
+        for placement in pool.map(fit, range(len(samples.samples))):
+            placements.append(placement)
+            progress.update()
+        progress.close()
+    store.flush()
+    unfinished.rename(pixels)
+    keys = Placement.__dataclass_fields__
+    text = json.dumps([[getattr(place, key) for key in keys] for place in placements])
+    places.with_suffix(".part").write_text(text)
+    places.with_suffix(".part").rename(places)

@@ -1,0 +1,52 @@
+"""What is known of a picture before it is opened."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+
+class DataError(ValueError):
+    """A data set is incomplete or contradicts itself; whoever prepared it can mend it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One labelled picture.
+
+    Attributes:
+        name: Path of the picture below the images folder, POSIX; its key in every list.
+        path: Where it lies.
+        label: Index of its class.
+        group: What it must stay together with in splits: patient or lesion.
+        boxes: Lesion boxes [x0, y0, x1, y1] in picture pixels, float64 (M, 4); M may be 0.
+    """
+
+    name: str
+    path: Path
+    label: int
+    group: str
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampleList:
+    """All pictures of a data set, and what their labels mean.
+
+    Attributes:
+        labels: Class names in the order of the logits.
+        samples: The pictures, in the order of their list.
+    """
+
+    labels: tuple[str, ...]
+    samples: tuple[Sample, ...]
+
+    def counts(self) -> np.ndarray:
+        """Pictures per class, int64 (C,)."""
+        counter = Counter(sample.label for sample in self.samples)
+        return np.array([counter[label] for label in range(len(self.labels))])
+
+    def subset(self, names: set[str]) -> "SampleList":
+        """The pictures of these names, in the same order."""
+        return SampleList(self.labels, tuple(item for item in self.samples if item.name in names))

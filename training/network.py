@@ -1,0 +1,254 @@
+"""Any supported torchvision CNN as features + head: logits and Grad-CAM in one forward pass.
+
+Grad-CAM weighs the feature maps A (N, K, h, w) by the gradient of a class score, averaged over
+positions. Where the head works on the pooled vector p = mean of A over positions, that gradient
+is the same everywhere, dy/dA(u, v) = (1/hw) dy/dp, so it is taken at the vector: for one linear
+layer it is the weight matrix itself. Where the head works on the flattened map (VGG) it is taken
+at the map. Either way only the head is differentiated, no backward pass through the features.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from imaging.gradcam import class_maps
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Outputs(NamedTuple):
+    """What one forward pass gives for N pictures.
+
+    Attributes:
+        logits: Class scores, (N, C).
+        maps: Signed Grad-CAM of the label asked for, float32 (N, h, w); None if none was.
+        embedding: Pooled features, (N, K).
+    """
+
+    logits: Tensor
+    maps: Tensor | None
+    embedding: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How torchvision builds a family of networks.
+
+    Attributes:
+        features: From the torchvision network, the part that ends in the map.
+        head: From the torchvision network, the part behind the map, without pooling.
+        pooled: Whether the head works on the pooled vector; else on the flattened map.
+        input_size: The only input side it takes, in pixels; None for any.
+    """
+
+    features: Callable[[nn.Module], nn.Module]
+    head: Callable[[nn.Module], nn.Sequential]
+    pooled: bool = True
+    input_size: int | None = None
+
+
+def _resnet_features(network: nn.Module) -> nn.Module:
+    return nn.Sequential(*[child for name, child in network.named_children() if name not in ("avgpool", "fc")])
+
+
+def _convnext_head(network: nn.Module) -> nn.Sequential:
+    # torchvision normalizes the pooled (N, K, 1, 1) map over K: the same numbers on the vector.
+    norm, _, linear = network.classifier
+    vector_norm = nn.LayerNorm(norm.normalized_shape, norm.eps)
+    vector_norm.load_state_dict(norm.state_dict())
+    return nn.Sequential(vector_norm, linear)
+
+
+FAMILIES: dict[str, Family] = {
+    "resnet": Family(_resnet_features, lambda network: nn.Sequential(network.fc)),
+    "resnext": Family(_resnet_features, lambda network: nn.Sequential(network.fc)),
+    "densenet": Family(
+        lambda network: nn.Sequential(network.features, nn.ReLU()),
+        lambda network: nn.Sequential(network.classifier),
+    ),
+    "mobilenet": Family(lambda network: network.features, lambda network: network.classifier),
+    "efficientnet": Family(lambda network: network.features, lambda network: network.classifier),
+    "convnext": Family(lambda network: network.features, _convnext_head),
+    "vgg": Family(
+        lambda network: network.features,
+        lambda network: network.classifier,
+        pooled=False,
+        input_size=224,
+    ),
+}
+
+
+class Network(nn.Module):
+    """Features, then a head; normalization is in here, so nobody can forget it.
+
+    Args:
+        features: (N, 3, S, S) → (N, K, h, w).
+        head: (N, K) → (N, C) where pooled, else (N, K * h * w) → (N, C).
+        pooled: Whether the head works on the pooled vector.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, features: nn.Module, head: nn.Sequential, *, pooled: bool = True) -> None:
+        super().__init__()
+        self.features = features
+        self.head = head
+        self.pooled = pooled
+        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    def activations(self, images: Tensor) -> Tensor:
+        """Feature maps (N, K, h, w) of pictures, uint8 or float in [0, 255], (N, S, S, 3)."""
+        return self.features((images.permute(0, 3, 1, 2) - self.mean) / self.std)
+
+    def vector(self, activations: Tensor) -> Tensor:
+        """What the head works on: the pooled vector (N, K), or the flattened map."""
+        return activations.mean((2, 3)) if self.pooled else activations.flatten(1)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None, *, detach: bool = True) -> Outputs:
+        """Classify pictures and, if labels are given, map the evidence for them.
+
+        Args:
+            images: uint8 or float in [0, 255], (N, S, S, 3).
+            labels: Class whose Grad-CAM is wanted, (N,); None for no maps.
+            detach: Treat the Grad-CAM weights as constants, as the CARE paper does; else gradients
+                of the maps reach the head too.
+        """
+        activations = self.activations(images)
+        maps = None
+        if labels is not None:
+            maps = self.maps(activations, labels, detach=detach)
+        return Outputs(self.head(self.vector(activations)), maps, activations.mean((2, 3)))
+
+    def maps(self, activations: Tensor, labels: Tensor, *, detach: bool = True) -> Tensor:
+        """Signed Grad-CAM of one class per picture, float32 (N, h, w), under autocast too.
+
+        No parameter's `.grad` is touched: the author's published code leaves the gradient of the
+        class scores there, and so lowers the true classes' scores.
+        """
+        with torch.autocast(activations.device.type, enabled=False):
+            activations = activations.float()
+            cotangent = nn.functional.one_hot(labels, self.classes).float()
+            weights = self.gradcam_weights(activations, cotangent)
+            if detach:
+                weights = weights.detach()
+            return class_maps(activations, weights[:, None])[:, 0]
+
+    def gradcam_weights(self, activations: Tensor, cotangent: Tensor) -> Tensor:
+        """Gradient of `cotangent · logits` by the feature maps, averaged over positions, (N, K).
+
+        The head is differentiated in eval mode (dropout off, running statistics), as it runs at
+        inference, also while the network trains.
+        """
+        n, k, h, w = activations.shape
+        if (linear := linear_head(self.head)) is not None and self.pooled:
+            return cotangent @ linear.weight.float() / (h * w)
+        with evaluating(self.head):
+            _, pullback = torch.func.vjp(self.head, self.vector(activations.detach()))
+            [gradient] = pullback(cotangent)
+        if self.pooled:
+            return gradient / (h * w)
+        return gradient.reshape(n, k, h * w).mean(2)
+
+    @property
+    def classes(self) -> int:
+        """How many classes the head tells apart."""
+        return int(self.head[-1].weight.shape[0])
+
+
+def linear_head(head: nn.Sequential) -> nn.Linear | None:
+    """The linear layer of a head that is nothing else (dropout aside); None for other heads."""
+    layers = [layer for layer in head if not isinstance(layer, nn.Dropout)]
+    return layers[0] if len(layers) == 1 and type(layers[0]) is nn.Linear else None
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode for a while; every submodule is put back as it was."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def freeze_batch_norm(network: nn.Module) -> None:
+    """Put every batch norm into eval mode: statistics stay what the initial weights brought."""
+    for part in network.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.eval()
+
+
+def family_of(backbone: str) -> Family:
+    """The family of a torchvision network.
+
+    Raises:
+        ValueError: It is not a CNN whose Grad-CAM this project exports.
+    """
+    for prefix, family in FAMILIES.items():
+        if backbone.startswith(prefix) or backbone.startswith(f"wide_{prefix}"):
+            return family
+    raise ValueError(
+        f"backbone {backbone!r} is not supported: expected one torchvision network of the families "
+        f"{', '.join(FAMILIES)}; transformers and networks with auxiliary heads have no single "
+        "last convolutional map behind pooling or flattening"
+    )
+
+
+def build_network(backbone: str, classes: int, *, weights: str = "none") -> Network:
+    """Build a network for fine-tuning; its last linear layer is new.
+
+    Args:
+        backbone: A torchvision name such as "mobilenet_v2".
+        classes: How many classes to tell apart.
+        weights: "none"; a torchvision name such as "IMAGENET1K_V1"; or the path of a state dict
+            (.pth, .safetensors) of the torchvision network or of such a `Network`.
+
+    Raises:
+        ValueError: Unknown or unsupported backbone, or weights that do not fit it.
+    """
+    family = family_of(backbone)
+    if backbone not in torchvision.models.list_models(torchvision.models):
+        raise ValueError(f"torchvision has no network {backbone!r}")
+    from_file = weights != "none" and Path(weights).suffix in (".pth", ".pt", ".safetensors")
+    named = None if from_file or weights == "none" else weights
+    original = torchvision.models.get_model(backbone, weights=named)
+    if from_file:
+        _load_torchvision(original, Path(weights), backbone)
+    head = family.head(original)
+    last = head[-1]
+    head[-1] = nn.Linear(last.in_features, classes)
+    return Network(family.features(original), head, pooled=family.pooled)
+
+
+def _load_torchvision(network: nn.Module, path: Path, backbone: str) -> None:
+    """Load a torchvision state dict strictly, but for a last layer of other classes."""
+    state = load_state(path)
+    own = network.state_dict()
+    classifier = [name for name in own if name.startswith(("classifier", "fc"))]
+    for name in classifier[-2:]:
+        if name in state and state[name].shape != own[name].shape:
+            state[name] = own[name]
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{path.name} does not fit {backbone}: {error}") from error
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from .safetensors or, without unpickling objects, from .pth."""
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
