@@ -1,8 +1,11 @@
-"""One still picture and its promises."""
+"""One still picture and its promises, and the file it comes from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
+from imaging.errors import FrameNotFound, UnsupportedImage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,3 +58,32 @@ class MedicalImage:
     def width(self) -> int:
         """Columns, in pixels."""
         return int(self.pixels.shape[1])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageFile:
+    """A file whose header was read and found to be a picture; nothing is decoded yet.
+
+    Attributes:
+        facts: What the header says: enough to ask whether the picture suits a model.
+        decode: Decodes one frame, counted from 0, to display-ready pixels.
+    """
+
+    facts: Facts
+    decode: Callable[[int], np.ndarray]
+
+    def read(self, frame: int | None = None) -> MedicalImage:
+        """Decode one frame.
+
+        Args:
+            frame: Which one, counted from 1 as in DICOM; None for the only one.
+
+        Raises:
+            ImagingError: Several frames and none was chosen, no such frame, or damaged pixels.
+        """
+        count = self.facts.frames
+        if frame is None and count > 1:
+            raise UnsupportedImage(f"has {count} frames, expected one; choose with frame=1…{count}")
+        if frame is not None and not 1 <= frame <= count:
+            raise FrameNotFound(f"has {count} frame{'s'[: count > 1]}, there is no frame {frame}")
+        return MedicalImage(self.decode((frame or 1) - 1), self.facts)

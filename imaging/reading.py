@@ -2,20 +2,96 @@
 
 from pathlib import Path
 
-from imaging.image import MedicalImage
+from imaging.dicom import looks_like_dicom, open_dicom
+from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage
+from imaging.image import ImageFile, MedicalImage
+from imaging.photo import looks_like_photo, open_photo
+
+# Beyond this a path is not read into memory; whole-slide scans come in such files.
+LARGEST_FILE = 2 << 30
+
+# First bytes of kinds we know but do not read, so that the refusal can name them.
+OTHER_KINDS = {
+    b"GIF8": "a GIF",
+    b"BM": "a BMP",
+    b"II*\0": "a TIFF",
+    b"MM\0*": "a TIFF",
+    b"II+\0": "a TIFF",
+    b"MM\0+": "a TIFF",
+    b"%PDF": "a PDF",
+    b"PK\3\4": "a ZIP archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"\xff\x4f\xff\x51": "a bare JPEG 2000 codestream",
+    b"\0\0\0\x0cjP  ": "a JPEG 2000 file",
+    b"\xff\x0a": "a JPEG XL",
+    b"8BPS": "a Photoshop file",
+    b"\x93NUMPY": "a NumPy array",
+    b"<?xml": "an XML text",
+    b"<svg": "an SVG drawing",
+    b"<!DOCTYPE": "a web page",
+    b"<html": "a web page",
+    b"n+1\0": "a NIfTI volume",
+    b"NRRD": "an NRRD volume",
+}
+
+
+def open_image(source: Path | bytes, *, max_megapixels: float = 100) -> ImageFile:
+    """Read the header of a DICOM, PNG or JPEG file; decode nothing.
+
+    Args:
+        source: Where the file is, or its bytes.
+        max_megapixels: Most pixels that one frame may have, in millions.
+
+    Raises:
+        ImagingError: The file is damaged, too large, or of a kind this project does not read.
+    """
+    data = source if isinstance(source, bytes) else _read_bytes(source)
+    if looks_like_photo(data):
+        return open_photo(data, max_megapixels)
+    if looks_like_dicom(data):
+        return open_dicom(data, max_megapixels)
+    raise _not_ours(data)
 
 
 def read_image(
     source: Path | bytes, *, frame: int | None = None, max_megapixels: float = 100
 ) -> MedicalImage:
-    """Placeholder until dicom.py and photo.py are in."""
-    import cv2
-    import numpy as np
+    """Read one picture from a DICOM, PNG or JPEG file, upright and display-ready.
 
-    from imaging.image import Facts
+    Args:
+        source: Where the file is, or its bytes.
+        frame: Which frame of several, counted from 1.
+        max_megapixels: Most pixels that one frame may have, in millions.
 
-    data = source if isinstance(source, bytes) else source.read_bytes()
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels.ndim == 3:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    return MedicalImage(pixels, Facts(kind="jpeg", width=pixels.shape[1], height=pixels.shape[0]))
+    Raises:
+        ImagingError: There is no such picture in the file.
+    """
+    return open_image(source, max_megapixels=max_megapixels).read(frame)
+
+
+def _read_bytes(path: Path) -> bytes:
+    """Read a whole file. A path may name a patient, so no message repeats it."""
+    try:
+        if path.exists() and not path.is_file():  # a pipe would wait for ever
+            raise UnreadableImage("not a regular file, expected DICOM, PNG or JPEG")
+        if (size := path.stat().st_size) > LARGEST_FILE:
+            raise ImageTooLarge(f"file of {size >> 20} MB, at most {LARGEST_FILE >> 20} are read")
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableImage(f"cannot be opened: {error.strerror or 'I/O error'}") from error
+
+
+def _not_ours(data: bytes) -> UnreadableImage | UnsupportedImage:
+    """Say what the bytes are instead of a picture we read."""
+    if not data.strip(b"\0"):
+        return UnreadableImage(
+            f"{'only zeros' if data else 'empty file'}, expected DICOM, PNG or JPEG"
+        )
+    kind = next((kind for magic, kind in OTHER_KINDS.items() if data.startswith(magic)), None)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        kind = "a WebP"
+    if data[4:8] == b"ftyp":
+        kind = "a HEIF, AVIF or video file"
+    if kind:
+        return UnsupportedImage(f"{kind}; expected DICOM, PNG or JPEG")
+    return UnreadableImage("not a picture of a known kind; expected DICOM, PNG or JPEG")

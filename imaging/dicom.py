@@ -1,0 +1,40 @@
+"""DICOM → display-ready pixels: gate on the header, decode, rescale, window, invert, color.
+
+dicom_header.py   what may be decoded at all, and the facts
+codestream.py     what compressed pixels say about themselves
+dicom_stored.py   stored values of one frame
+dicom_display.py  stored values → brightness
+"""
+
+import numpy as np
+
+from imaging.dicom_display import color, grayscale
+from imaging.dicom_header import Header, check, facts, looks_like_dicom, read_header
+from imaging.dicom_stored import PixelFormat, pixel_format, stored_values
+from imaging.image import ImageFile
+
+__all__ = ["looks_like_dicom", "open_dicom"]
+
+
+def open_dicom(data: bytes, max_megapixels: float) -> ImageFile:
+    """Read the header of a DICOM file.
+
+    Args:
+        data: The whole file.
+        max_megapixels: Most pixels that one frame may have, in millions.
+
+    Raises:
+        ImagingError: No picture, not readable, or too large.
+    """
+    header = read_header(data, most_bytes=int(max_megapixels * 1e6) * 12)
+    check(header, max_megapixels)
+    form = pixel_format(header)
+    known = facts(header)
+    return ImageFile(known, lambda frame: _decode(header, form, known.frames, frame))
+
+
+def _decode(header: Header, form: PixelFormat, frames: int, index: int) -> np.ndarray:
+    codes, form = stored_values(header, form, frames, index)
+    if form.photometric in ("MONOCHROME1", "MONOCHROME2"):
+        return grayscale(codes, form, header, index)
+    return color(codes, form, header)

@@ -1,0 +1,190 @@
+"""Stored values → brightness: the grayscale and color pipelines of DICOM PS3.4 N.2.
+
+Up to 16 bits the whole pipeline is computed once per possible stored value and written down as a
+table; the picture is then one look-up per pixel.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.pixels import apply_color_lut
+
+from imaging.dicom_header import Header, numbers, sequence, text, value
+from imaging.dicom_stored import PixelFormat
+from imaging.errors import UnreadableImage
+
+# [R, G, B] from [Y, Cb, Cr, 1], values 0 to 255 (PS3.3 C.7.6.3.1.2).
+YBR_FULL = np.array(
+    [
+        [1, 0, 1.402, -179.456],
+        [1, -0.344136, -0.714136, 135.458816],
+        [1, 1.772, 0, -226.816],
+    ]
+)
+YBR_PARTIAL = np.array(
+    [
+        [1.164384, 0, 1.596027, -222.921544],
+        [1.164384, -0.391762, -0.812968, 135.575295],
+        [1.164384, 2.017232, 0, -276.835851],
+    ]
+)
+
+Transform = Callable[[np.ndarray], np.ndarray]
+
+
+def grayscale(codes: np.ndarray, form: PixelFormat, header: Header, index: int) -> np.ndarray:
+    """Turn the stored codes of a MONOCHROME frame into brightness, uint8, (H, W)."""
+    modality = _modality(header, index)
+    window = _window(header, index)
+    inverted = _is_inverted(form, header)
+    if codes.dtype.itemsize > 2:
+        values = modality(_values(codes, form))
+        if window is None:
+            finite = values[np.isfinite(values)]
+            window = _range(finite, values[:0])
+        return _bytes(window(np.nan_to_num(values)), inverted)
+    every = np.arange(1 << (8 * codes.itemsize), dtype=np.uint32).astype(codes.dtype)
+    meaning = _values(every, form)
+    brightness = modality(meaning)
+    if window is None:
+        present = np.bincount(codes.reshape(-1), minlength=every.size) > 0
+        unpadded = present & ~_padding(meaning, header)
+        window = _range(brightness[unpadded], brightness[present])
+    return cv2.LUT(codes, _bytes(window(brightness), inverted))
+
+
+def _values(codes: np.ndarray, form: PixelFormat) -> np.ndarray:
+    """What stored codes mean: valid bits only, with their sign; float64."""
+    if form.floating:
+        return codes.astype(np.float64)
+    values = (codes.astype(np.int64) >> form.shift) & ((1 << form.stored) - 1)
+    if form.signed:
+        values -= (values >> (form.stored - 1)) << form.stored
+    return values.astype(np.float64)
+
+
+def _modality(header: Header, index: int) -> Transform:
+    """The modality LUT, or rescale slope and intercept, or nothing (PS3.3 C.11.1)."""
+    if items := sequence(header.dataset, "ModalityLUTSequence"):
+        return _table(items[0], header, signed=_is_signed(header))
+    group = header.group("PixelValueTransformationSequence", index)
+    slope = (numbers(group, "RescaleSlope") or [1.0])[0] or 1.0
+    intercept = (numbers(group, "RescaleIntercept") or [0.0])[0]
+    return lambda values: values * slope + intercept
+
+
+def _window(header: Header, index: int) -> Transform | None:
+    """The first VOI LUT or else the first window, to [0, 1] (PS3.3 C.11.2); None if there is none."""
+    group = header.group("FrameVOILUTSequence", index)
+    if items := sequence(group, "VOILUTSequence"):
+        table = _table(items[0], header, signed=True)
+        entries = table(np.arange(-(1 << 16), 1 << 16, dtype=np.float64))
+        low, high = entries.min(), entries.max()
+        return lambda values: (table(values) - low) / max(high - low, 1)
+    centers, widths = numbers(group, "WindowCenter"), numbers(group, "WindowWidth")
+    if not centers or not widths or widths[0] <= 0:
+        return None
+    center, width = centers[0], widths[0]
+    shape = text(group, "VOILUTFunction")
+    if shape == "SIGMOID":
+        return lambda values: 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
+    if shape != "LINEAR_EXACT" and width >= 1:
+        center, width = center - 0.5, width - 1
+    if width == 0:
+        return lambda values: (values > center).astype(np.float64)
+    return lambda values: np.clip((values - center) / width + 0.5, 0, 1)
+
+
+def _range(values: np.ndarray, otherwise: np.ndarray) -> Transform:
+    """Spread the values present over [0, 1]."""
+    values = values if values.size else otherwise
+    low, high = (values.min(), values.max()) if values.size else (0.0, 1.0)
+    scale = 1 / (high - low) if high > low else 0.0
+    return lambda values: np.clip((values - low) * scale, 0, 1)
+
+
+def _padding(values: np.ndarray, header: Header) -> np.ndarray:
+    """Which stored values only fill the frame (PS3.3 C.7.5.1.1.2)."""
+    first = numbers(header.dataset, "PixelPaddingValue")
+    if not first:
+        return np.zeros(values.shape, bool)
+    last = numbers(header.dataset, "PixelPaddingRangeLimit") or first
+    low, high = sorted((first[0], last[0]))
+    return (values >= low) & (values <= high)
+
+
+def _is_inverted(form: PixelFormat, header: Header) -> bool:
+    shape = header.text("PresentationLUTShape")
+    return shape == "INVERSE" or (form.photometric == "MONOCHROME1" and shape != "IDENTITY")
+
+
+def _is_signed(header: Header) -> bool:
+    return header.integer("PixelRepresentation", 0) == 1
+
+
+def _bytes(brightness: np.ndarray, inverted: bool) -> np.ndarray:
+    """Scale [0, 1] to uint8; inverting is the last thing done."""
+    if inverted:
+        brightness = 1 - brightness
+    return np.rint(brightness * 255).astype(np.uint8)
+
+
+def _table(item: Dataset, header: Header, *, signed: bool) -> Transform:
+    """A look-up table of an LUT sequence (PS3.3 C.11.1.1)."""
+    descriptor = [int(number) for number in numbers(item, "LUTDescriptor")]
+    data = value(item, "LUTData")
+    if len(descriptor) != 3 or data is None:
+        raise UnreadableImage("a look-up table without descriptor or data")
+    count, first, _ = descriptor
+    count = count or 1 << 16
+    if not signed:
+        first &= 0xFFFF
+    if isinstance(data, bytes):
+        order = "<" if header.little_endian else ">"
+        kind = f"{order}u2" if len(data) >= 2 * count else "u1"
+        entries = np.frombuffer(data[: len(data) // 2 * 2], kind)[:count].astype(np.float64)
+    else:
+        entries = np.array(data, np.float64).reshape(-1)[:count]
+    if not entries.size:
+        raise UnreadableImage("an empty look-up table")
+    last = entries.size - 1
+    return lambda values: entries[np.clip(np.rint(values) - first, 0, last).astype(np.int64)]
+
+
+def color(codes: np.ndarray, form: PixelFormat, header: Header) -> np.ndarray:
+    """Turn the stored codes of a color frame into RGB, uint8, (H, W, 3)."""
+    if form.photometric == "PALETTE COLOR":
+        return _palette(codes, form, header)
+    if codes.dtype != np.uint8 or form.stored != 8 or form.shift:
+        codes = _to_bytes(codes, form)
+    if form.photometric in ("YBR_FULL", "YBR_FULL_422"):
+        return cv2.transform(codes, YBR_FULL)
+    if form.photometric.startswith("YBR_PARTIAL"):
+        return cv2.transform(codes, YBR_PARTIAL)
+    return codes
+
+
+def _to_bytes(codes: np.ndarray, form: PixelFormat) -> np.ndarray:
+    """Scale codes of any depth to uint8."""
+    top = (1 << form.stored) - 1
+    if codes.dtype.itemsize > 2:
+        return np.rint(_values(codes, form) * (255 / top)).astype(np.uint8)
+    every = np.arange(1 << (8 * codes.itemsize), dtype=np.uint32).astype(codes.dtype)
+    return cv2.LUT(codes, np.rint(_values(every, form) * (255 / top)).astype(np.uint8))
+
+
+def _palette(codes: np.ndarray, form: PixelFormat, header: Header) -> np.ndarray:
+    """Look colors up (PS3.3 C.7.6.3.1.5, segmented C.7.9.2)."""
+    if codes.dtype.itemsize > 2:
+        raise UnreadableImage("PALETTE COLOR with more than 16 bits")
+    every = np.arange(1 << (8 * codes.itemsize), dtype=np.uint32).astype(codes.dtype)
+    try:
+        colors = apply_color_lut(_values(every, form).astype(np.int32), header.dataset)[:, :3]
+    except Exception as error:
+        raise UnreadableImage("a damaged palette") from error
+    if colors.dtype == np.uint16:
+        wide = colors.max() > 255  # some files keep 8-bit colors in 16-bit entries
+        colors = (colors / 257 if wide else colors).round().astype(np.uint8)
+    return np.take(colors, codes, axis=0)

@@ -1,0 +1,321 @@
+"""The DICOM header: what may be decoded at all, and the facts about it.
+
+Everything is read through `Header`, which knows only the attributes listed here: patient data are
+never even parsed.
+"""
+
+import logging
+import math
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage
+from imaging.image import Facts
+
+# pydicom's complaints quote values, and values may be a patient's. Ours say enough.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+warnings.filterwarnings("ignore", module=r"pydicom\.")
+
+NEEDED = [
+    "SOPClassUID",
+    "Modality",
+    "BodyPartExamined",
+    "ViewPosition",
+    "ViewCodeSequence",
+    "PatientOrientation",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "ModalityLUTSequence",
+    "WindowCenter",
+    "WindowWidth",
+    "VOILUTFunction",
+    "VOILUTSequence",
+    "PresentationLUTShape",
+    "RedPaletteColorLookupTableDescriptor",
+    "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor",
+    "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData",
+    "SegmentedRedPaletteColorLookupTableData",
+    "SegmentedGreenPaletteColorLookupTableData",
+    "SegmentedBluePaletteColorLookupTableData",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+]
+
+# Modality implied by the SOP class, for files whose Modality is empty.
+MODALITIES = {
+    "1.2.840.10008.5.1.4.1.1.1": "CR",
+    "1.2.840.10008.5.1.4.1.1.1.1": "DX",
+    "1.2.840.10008.5.1.4.1.1.1.1.1": "DX",
+    "1.2.840.10008.5.1.4.1.1.1.2": "MG",
+    "1.2.840.10008.5.1.4.1.1.1.2.1": "MG",
+    "1.2.840.10008.5.1.4.1.1.2": "CT",
+    "1.2.840.10008.5.1.4.1.1.2.1": "CT",
+    "1.2.840.10008.5.1.4.1.1.3.1": "US",
+    "1.2.840.10008.5.1.4.1.1.4": "MR",
+    "1.2.840.10008.5.1.4.1.1.4.1": "MR",
+    "1.2.840.10008.5.1.4.1.1.6.1": "US",
+    "1.2.840.10008.5.1.4.1.1.12.1": "XA",
+    "1.2.840.10008.5.1.4.1.1.20": "NM",
+    "1.2.840.10008.5.1.4.1.1.77.1.1": "ES",
+    "1.2.840.10008.5.1.4.1.1.77.1.2": "GM",
+    "1.2.840.10008.5.1.4.1.1.77.1.4": "XC",
+    "1.2.840.10008.5.1.4.1.1.77.1.6": "SM",
+    "1.2.840.10008.5.1.4.1.1.77.1.7": "DMS",
+    "1.2.840.10008.5.1.4.1.1.128": "PT",
+}
+
+# Objects that hold pixels which are no picture of a patient (PS3.3 A.51, A.75, A.18.3).
+NO_PICTURES = {
+    "1.2.840.10008.5.1.4.1.1.66.4": "a segmentation",
+    "1.2.840.10008.5.1.4.1.1.66.7": "a label map segmentation",
+    "1.2.840.10008.5.1.4.1.1.30": "a parametric map",
+    "1.2.840.10008.5.1.4.1.1.481.2": "an RT dose",
+}
+NO_PICTURE_MODALITIES = {"SEG": "a segmentation", "RTDOSE": "an RT dose"}
+
+PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Header:
+    """The attributes we need, and where the pixels are.
+
+    Attributes:
+        dataset: The attributes of `NEEDED` that the file has.
+        syntax: Transfer syntax of the pixels.
+        little_endian: Byte order of the data set.
+        body: The data set's bytes, inflated where the syntax is deflated.
+        start: Where the value of the pixel data begins in `body`.
+        length: Its length in bytes as the header says; None when encapsulated.
+        keyword: "PixelData", "FloatPixelData" or "DoubleFloatPixelData"; "" where there is none.
+    """
+
+    dataset: Dataset
+    syntax: UID
+    little_endian: bool
+    body: bytes
+    start: int = 0
+    length: int | None = None
+    keyword: str = ""
+
+    def integer(self, keyword: str, default: int | None = None) -> int | None:
+        """Value of an attribute that is one whole number."""
+        found = numbers(self.dataset, keyword)
+        return int(found[0]) if found else default
+
+    def text(self, keyword: str) -> str:
+        """Value of an attribute that is a code, stripped, in upper case."""
+        return text(self.dataset, keyword)
+
+    def group(self, keyword: str, frame: int) -> Dataset:
+        """The functional group of one frame, its own or shared; else the data set itself.
+
+        Enhanced multi-frame objects keep rescale and window there (PS3.3 C.7.6.16).
+        """
+        for groups, index in (
+            ("PerFrameFunctionalGroupsSequence", frame),
+            ("SharedFunctionalGroupsSequence", 0),
+        ):
+            items = sequence(self.dataset, groups)
+            if index < len(items) and (inner := sequence(items[index], keyword)):
+                return inner[0]
+        return self.dataset
+
+
+def value(dataset: Dataset, keyword: str) -> Any:
+    """Value of an attribute, None where it is missing or empty.
+
+    Raises:
+        UnreadableImage: pydicom cannot make sense of the bytes.
+    """
+    try:
+        return dataset.get(keyword)
+    except Exception as error:
+        raise UnreadableImage(f"{keyword} is damaged") from error
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """Value of an attribute that is a code, stripped, in upper case; the first of several."""
+    found = value(dataset, keyword)
+    if isinstance(found, list | tuple) or type(found).__name__ == "MultiValue":
+        found = found[0] if len(found) else ""
+    return str(found or "").strip(" \0").upper()
+
+
+def numbers(dataset: Dataset, keyword: str) -> list[float]:
+    """All values of a numeric attribute; none where it is missing or says no number."""
+    found = value(dataset, keyword)
+    if found is None or found == "":
+        return []
+    values = found if hasattr(found, "__iter__") and not isinstance(found, str) else [found]
+    try:
+        result = [float(one) for one in values]
+    except (TypeError, ValueError) as error:
+        raise UnreadableImage(f"{keyword} is no number") from error
+    return result if all(map(math.isfinite, result)) else []
+
+
+def sequence(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """Items of a sequence, none where it is missing."""
+    items = value(dataset, keyword)
+    return list(items) if items is not None and hasattr(items, "__iter__") else []
+
+
+def looks_like_dicom(data: bytes) -> bool:
+    """Say whether the first bytes are those of a DICOM file, with or without its preamble."""
+    if data[128:132] == b"DICM":
+        return True
+    # Without preamble the file starts with an element of group 0002 or 0008, small element number.
+    little = data[:2] in (b"\x02\0", b"\x08\0") and data[3:4] == b"\0"
+    big = data[:2] == b"\0\x08" and data[2:3] == b"\0" and data[4:6].isalpha()
+    return len(data) > 8 and (little or big)
+
+
+def read_header(data: bytes, most_bytes: int) -> Header:
+    """Parse a file up to its pixels.
+
+    Args:
+        data: The whole file.
+        most_bytes: Most bytes to inflate a deflated file to.
+
+    Raises:
+        ImagingError: No DICOM, or a deflated file that is too large.
+    """
+    try:
+        header = _parse(data, most_bytes)
+    except (EOFError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise UnreadableImage("a damaged DICOM header") from error
+    except (struct.error, zlib.error, NotImplementedError, RecursionError, OSError) as error:
+        raise UnreadableImage("a damaged DICOM header") from error
+    return header
+
+
+def _parse(data: bytes, most_bytes: int) -> Header:
+    body = data
+    stream = BytesIO(data)
+    if data[128:132] == b"DICM" and DeflatedExplicitVRLittleEndian.encode() in data[132:2048]:
+        stream.seek(132)
+        meta = read_dataset(stream, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
+        body = _inflate(data[stream.tell() :], most_bytes)
+        stream = BytesIO(body)
+        dataset = read_dataset(stream, False, True, stop_when=_at_pixels, specific_tags=NEEDED)
+        implicit, little = False, True
+        syntax = ExplicitVRLittleEndian
+        del meta
+    else:
+        dataset = pydicom.dcmread(stream, force=True, stop_before_pixels=True, specific_tags=NEEDED)
+        implicit, little = dataset.original_encoding
+        syntax = dataset.file_meta.get("TransferSyntaxUID") or (
+            (ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian)
+            if little
+            else ExplicitVRBigEndian
+        )
+    order = "<" if little else ">"
+    at = stream.tell()
+    if at + 8 > len(body):
+        return Header(dataset, syntax, little, body)
+    group, element = struct.unpack_from(order + "HH", body, at)
+    tag = group << 16 | element
+    if tag not in PIXEL_TAGS:
+        return Header(dataset, syntax, little, body)
+    if implicit or not body[at + 4 : at + 6].isalpha():
+        (length,) = struct.unpack_from(order + "I", body, at + 4)
+        start = at + 8
+    else:
+        (length,) = struct.unpack_from(order + "I", body, at + 8)
+        start = at + 12
+    return Header(
+        dataset,
+        syntax,
+        little,
+        body,
+        start,
+        None if length == 0xFFFFFFFF else length,
+        {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData"}.get(tag, "PixelData"),
+    )
+
+
+def _at_pixels(tag: int, _vr: str | None, _length: int) -> bool:
+    return tag in PIXEL_TAGS
+
+
+def _inflate(data: bytes, most_bytes: int) -> bytes:
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    body = inflater.decompress(data, most_bytes)
+    if inflater.unconsumed_tail:
+        raise ImageTooLarge(f"inflates to more than {most_bytes >> 20} MB")
+    return body
+
+
+def check(header: Header, max_megapixels: float) -> None:
+    """Refuse what can't be one still picture.
+
+    Raises:
+        UnsupportedImage: A valid object that is no picture.
+        ImageTooLarge: More pixels in a frame than allowed.
+        UnreadableImage: A picture whose description contradicts itself.
+    """
+    uid = str(value(header.dataset, "SOPClassUID") or "")
+    what = NO_PICTURES.get(uid) or NO_PICTURE_MODALITIES.get(header.text("Modality"))
+    if what:
+        raise UnsupportedImage(f"{what}, expected a picture")
+    if not header.keyword:
+        name = UID(uid).name
+        named = f" ({name})" if name != uid else ""
+        raise UnsupportedImage(f"a DICOM file without pixel data{named}, expected a picture")
+    rows, columns = header.integer("Rows"), header.integer("Columns")
+    if not rows or not columns or rows < 0 or columns < 0:
+        raise UnreadableImage(f"a picture of {columns or 0}x{rows or 0} pixels")
+    if rows * columns > max_megapixels * 1e6:
+        raise ImageTooLarge(
+            f"{columns}x{rows} are {rows * columns / 1e6:.0f} megapixels, "
+            f"at most {max_megapixels:g} are decoded"
+        )
+
+
+def facts(header: Header) -> Facts:
+    """What the header says about the picture."""
+    sop_class = str(value(header.dataset, "SOPClassUID") or "")
+    modality = header.text("Modality") or MODALITIES.get(sop_class, "")
+    return Facts(
+        kind="dicom",
+        width=header.integer("Columns") or 0,
+        height=header.integer("Rows") or 0,
+        frames=max(1, header.integer("NumberOfFrames") or 1),
+        modality=modality,
+        body_part=header.text("BodyPartExamined"),
+        view=header.text("ViewPosition"),
+        sop_class=sop_class,
+    )

@@ -1,0 +1,294 @@
+"""Stored values of one DICOM frame: out of native bytes, or through a decoder library."""
+
+import zlib
+from dataclasses import dataclass, replace
+from io import BytesIO
+
+import numpy as np
+from pydicom import uid
+from pydicom.encaps import get_frame
+from pydicom.pixels import get_decoder
+
+from imaging.codestream import Codestream
+from imaging.dicom_header import Header
+from imaging.errors import UnreadableImage, UnsupportedImage
+
+DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
+
+# The library that decodes, and the one to try after it. Named, so that a computer with other
+# libraries on it (Pillow) does not read other pictures.
+PLUGINS = {
+    **dict.fromkeys(uid.JPEG2000TransferSyntaxes, ("pylibjpeg", "gdcm")),
+    **dict.fromkeys((uid.HTJ2K, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL), ("pylibjpeg",)),
+    **dict.fromkeys(uid.JPEGLSTransferSyntaxes, ("pyjpegls", "gdcm")),
+    **dict.fromkeys(uid.RLETransferSyntaxes, ("pylibjpeg", "pydicom")),
+}
+# JPEG processes that pydicom does not hand to GDCM, though GDCM decodes them.
+JPEG = {
+    "1.2.840.10008.1.2.4.50",
+    "1.2.840.10008.1.2.4.51",
+    "1.2.840.10008.1.2.4.53",
+    "1.2.840.10008.1.2.4.55",
+    "1.2.840.10008.1.2.4.57",
+    "1.2.840.10008.1.2.4.70",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelFormat:
+    """How to understand stored values (PS3.3 C.7.6.3).
+
+    Attributes:
+        rows: Height of the frame.
+        columns: Width of the frame.
+        samples: 1, or 3 for color.
+        photometric: PhotometricInterpretation; after decoding, that of the decoded values.
+        allocated: Bits that one value occupies: 1, 8, 16, 32 or 64.
+        stored: Bits of these that are valid.
+        shift: Unused bits below the valid ones.
+        signed: Whether the valid bits are a two's complement.
+        planar: Whether color comes as three planes instead of triples.
+        floating: Whether values are floating-point numbers.
+    """
+
+    rows: int
+    columns: int
+    samples: int
+    photometric: str
+    allocated: int
+    stored: int
+    shift: int = 0
+    signed: bool = False
+    planar: bool = False
+    floating: bool = False
+
+
+GRAY = {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"}
+COLOR = {
+    "RGB",
+    "YBR_FULL",
+    "YBR_FULL_422",
+    "YBR_PARTIAL_422",
+    "YBR_PARTIAL_420",
+    "YBR_ICT",
+    "YBR_RCT",
+}
+
+
+def pixel_format(header: Header) -> PixelFormat:
+    """Read the image pixel module and refuse what contradicts itself.
+
+    Raises:
+        UnsupportedImage: A kind of pixel that is not read.
+        UnreadableImage: Attributes are missing or impossible together.
+    """
+    photometric = header.text("PhotometricInterpretation")
+    samples = header.integer("SamplesPerPixel", 1) or 0
+    floating = header.keyword != "PixelData"
+    if photometric not in GRAY | COLOR:
+        if not photometric:
+            raise UnreadableImage("PhotometricInterpretation is missing")
+        raise UnsupportedImage("a color model that is not read; expected gray, palette, RGB or YBR")
+    if samples != (1 if photometric in GRAY else 3):
+        raise UnreadableImage(f"{photometric} with {samples} samples per pixel")
+    if floating:
+        allocated = stored = 32 if header.keyword == "FloatPixelData" else 64
+        shift = 0
+    else:
+        allocated = header.integer("BitsAllocated") or 0
+        stored = header.integer("BitsStored", allocated) or 0
+        if allocated not in (1, 8, 16, 32):
+            raise UnsupportedImage(f"{allocated} bits allocated, expected 1, 8, 16 or 32")
+        if not 1 <= stored <= allocated:
+            raise UnreadableImage(f"{stored} of {allocated} bits stored")
+        high = header.integer("HighBit", stored - 1) or 0
+        shift = high + 1 - stored if stored - 1 <= high < allocated else 0
+    signed = header.integer("PixelRepresentation", 0) or 0
+    if signed not in (0, 1):
+        raise UnreadableImage("PixelRepresentation is neither 0 nor 1")
+    return PixelFormat(
+        rows=header.integer("Rows") or 0,
+        columns=header.integer("Columns") or 0,
+        samples=samples,
+        photometric=photometric,
+        allocated=allocated,
+        stored=stored,
+        shift=shift,
+        signed=bool(signed),
+        planar=samples == 3 and header.integer("PlanarConfiguration", 0) == 1,
+        floating=floating,
+    )
+
+
+def stored_values(
+    header: Header, form: PixelFormat, frames: int, index: int
+) -> tuple[np.ndarray, PixelFormat]:
+    """One frame as it is stored, unused bits and all.
+
+    Returns:
+        Unsigned codes as uint8, uint16 or uint32 (or floating-point numbers), shape (H, W) or
+        (H, W, 3); and how to understand them, which decoding may have changed.
+
+    Raises:
+        ImagingError: Too few bytes, damaged, or a syntax that no library here decodes.
+    """
+    syntax = header.syntax
+    if not syntax.is_transfer_syntax and not syntax.is_private:
+        raise UnsupportedImage("an unknown transfer syntax")
+    if syntax == DEFLATED_FRAMES:
+        source = _encoded_frame(header, form, frames, index)
+        size = (form.rows * form.columns * form.samples * form.allocated + 7) // 8
+        try:
+            body = zlib.decompressobj(-zlib.MAX_WBITS).decompress(source, size)
+        except zlib.error as error:
+            raise UnreadableImage("damaged pixel data (Deflated Image Frame)") from error
+        return _native(replace(header, body=body, start=0, length=len(body)), form, 0)
+    if syntax in PLUGINS or syntax in JPEG:
+        return _decoded(_encoded_frame(header, form, frames, index), syntax, form)
+    if syntax.is_encapsulated:
+        raise UnsupportedImage(f"pixels encoded as {syntax.name}, which no decoder here reads")
+    return _native(header, form, index)
+
+
+def _native(header: Header, form: PixelFormat, index: int) -> tuple[np.ndarray, PixelFormat]:
+    """One frame of uncompressed pixels; a view of the file's bytes where that is possible."""
+    count = form.rows * form.columns * form.samples
+    if form.photometric.endswith("_422"):
+        if form.columns % 2:
+            raise UnreadableImage(f"{form.photometric} with an odd number of columns")
+        count = count // 3 * 2
+    elif form.photometric.endswith("_420"):
+        raise UnsupportedImage("uncompressed YBR_PARTIAL_420")
+    bits = count * form.allocated
+    first, last = index * bits, (index + 1) * bits
+    present = len(header.body) - header.start
+    if header.length is None:
+        raise UnreadableImage(f"encapsulated pixel data, but the syntax is {header.syntax.name}")
+    if (last + 7) // 8 > min(header.length, present):
+        raise UnreadableImage(
+            f"truncated: {min(header.length, present)} of {(last + 7) // 8} bytes of pixel data"
+        )
+    if form.allocated == 1:
+        packed = np.frombuffer(
+            header.body, np.uint8, (last + 7) // 8 - first // 8, header.start + first // 8
+        )
+        codes = np.unpackbits(packed, bitorder="little")[first % 8 :][:count]
+        return _shaped(codes, form), replace(form, shift=0)
+    kind = "f" if form.floating else "u"
+    order = "<" if header.little_endian else ">"
+    start = header.start + first // 8
+    if form.allocated == 8 and not header.little_endian and _is_word(header):
+        # Bytes in 16-bit words (OW) come swapped in big endian (PS3.5 8.1.1).
+        even = start - (start - header.start) % 2
+        words = np.frombuffer(header.body, ">u2", min((count + 2) // 2, (present // 2)), even)
+        codes = words.astype("<u2").view(np.uint8)[start - even :][:count]
+    else:
+        codes = np.frombuffer(header.body, f"{order}{kind}{form.allocated // 8}", count, start)
+        if not header.little_endian:
+            codes = codes.astype(codes.dtype.newbyteorder("="))
+    if form.photometric.endswith("_422"):
+        # Y1 Y2 Cb Cr → Y1 Cb Cr, Y2 Cb Cr (PS3.3 C.7.6.3.1.2)
+        codes = codes.reshape(-1, 4)[:, [0, 2, 3, 1, 2, 3]].reshape(-1)
+    return _shaped(codes, form), form
+
+
+def _is_word(header: Header) -> bool:
+    return header.body[header.start - 8 : header.start - 6] == b"OW"
+
+
+def _shaped(codes: np.ndarray, form: PixelFormat) -> np.ndarray:
+    if form.samples == 1:
+        return codes.reshape(form.rows, form.columns)
+    if form.planar:
+        planes = codes.reshape(3, form.rows, form.columns)
+        return np.ascontiguousarray(planes.transpose(1, 2, 0))
+    return codes.reshape(form.rows, form.columns, 3)
+
+
+def _encoded_frame(header: Header, form: PixelFormat, frames: int, index: int) -> bytes:
+    """The compressed bytes of one frame, put together from its fragments."""
+    if header.length is not None:
+        raise UnreadableImage(f"pixel data are not encapsulated, but {header.syntax.name} is")
+    tables = [
+        header.dataset.get(keyword)
+        for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+    ]
+    stream = BytesIO(header.body)
+    stream.seek(header.start)
+    try:
+        return get_frame(
+            stream,
+            index,
+            number_of_frames=frames,
+            extended_offsets=tuple(tables) if all(tables) else None,
+        )
+    except Exception as error:
+        raise UnreadableImage("damaged pixel data: its fragments do not add up") from error
+
+
+def _decoded(source: bytes, syntax: uid.UID, form: PixelFormat) -> tuple[np.ndarray, PixelFormat]:
+    """Decode one compressed frame, once its own header agrees with the DICOM header."""
+    stream = None
+    if syntax not in uid.RLETransferSyntaxes:
+        stream = Codestream.parse(source)
+        if (stream.width, stream.height) != (form.columns, form.rows):
+            raise UnreadableImage(
+                f"pixels of {stream.width}x{stream.height}, but the header says "
+                f"{form.columns}x{form.rows}"
+            )
+        if stream.components != form.samples:
+            raise UnreadableImage(
+                f"pixels of {stream.components} components, but the header says {form.samples}"
+            )
+    if syntax in JPEG:
+        from imaging.jpeg import decode_jpeg
+
+        return decode_jpeg(source, stream, syntax, form)
+    decoder = get_decoder(syntax)
+    options = {
+        "rows": form.rows,
+        "columns": form.columns,
+        "number_of_frames": 1,
+        "samples_per_pixel": form.samples,
+        "bits_allocated": max(8, form.allocated),
+        "bits_stored": form.stored,
+        "pixel_representation": int(form.signed),
+        "photometric_interpretation": form.photometric,
+        "planar_configuration": int(form.planar),
+        "pixel_keyword": "PixelData",
+    }
+    failures = []
+    for plugin in PLUGINS[syntax]:
+        try:
+            values, properties = decoder.as_array(
+                _as_fragment(source),
+                index=0,
+                raw=True,
+                validate=False,
+                decoding_plugin=plugin,
+                **options,
+            )
+        except Exception as error:
+            failures.append(error)
+            continue
+        codes = values.view(f"u{values.dtype.itemsize}")
+        bits = stream.precision if stream else form.stored
+        return codes, replace(
+            form,
+            photometric=str(properties["photometric_interpretation"]),
+            allocated=codes.dtype.itemsize * 8,
+            stored=min(bits, codes.dtype.itemsize * 8),
+            shift=0 if stream else form.shift,
+            planar=False,
+        )
+    raise UnreadableImage(f"damaged pixel data ({syntax.name})") from failures[0]
+
+
+def _as_fragment(frame: bytes) -> bytes:
+    """Wrap one frame as pydicom's decoders expect it: an empty offset table and one fragment."""
+    return (
+        b"\xfe\xff\x00\xe0\0\0\0\0\xfe\xff\x00\xe0"
+        + len(frame).to_bytes(4, "little")
+        + frame
+        + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    )

@@ -1,0 +1,168 @@
+"""PNG and JPEG → display-ready pixels."""
+
+import struct
+import zlib
+from functools import partial
+
+import cv2
+import numpy as np
+
+from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage
+from imaging.image import Facts, ImageFile
+
+PNG = b"\x89PNG\r\n\x1a\n"
+JPEG = b"\xff\xd8\xff"
+
+# How to bring a picture upright, by EXIF orientation (tag 0x0112); 1 is upright already.
+UPRIGHT = {
+    2: lambda pixels: cv2.flip(pixels, 1),
+    3: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_180),
+    4: lambda pixels: cv2.flip(pixels, 0),
+    5: cv2.transpose,
+    6: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE),
+    7: lambda pixels: cv2.flip(cv2.transpose(pixels), -1),
+    8: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
+}
+
+
+def looks_like_photo(data: bytes) -> bool:
+    """Say whether the first bytes are those of a PNG or a JPEG."""
+    return data.startswith((PNG, JPEG))
+
+
+def open_photo(data: bytes, max_megapixels: float) -> ImageFile:
+    """Read the header of a PNG or JPEG.
+
+    Args:
+        data: The whole file.
+        max_megapixels: Most pixels allowed, in millions.
+
+    Raises:
+        ImagingError: Damaged, truncated, animated, too large, or a rare variant not read.
+    """
+    if data.startswith(PNG):
+        kind = "png"
+        width, height, orientation = _png_header(data)
+    else:
+        kind = "jpeg"
+        width, height, orientation = _jpeg_header(data)
+    if not width or not height:
+        raise UnreadableImage(f"a {kind.upper()} of {width}x{height} pixels")
+    if width * height > max_megapixels * 1e6:
+        raise ImageTooLarge(
+            f"{width}x{height} are {width * height / 1e6:.0f} megapixels, "
+            f"at most {max_megapixels:g} are decoded"
+        )
+    decode = partial(_decode, data, kind, (height, width), orientation)
+    if orientation >= 5:
+        width, height = height, width
+    return ImageFile(Facts(kind=kind, width=width, height=height), lambda _frame: decode())
+
+
+def _png_header(data: bytes) -> tuple[int, int, int]:
+    """Width, height and orientation of a PNG whose every chunk is whole."""
+    orientation = 1
+    width = height = 0
+    seen = set()
+    at = len(PNG)
+    while True:
+        if at + 12 > len(data):
+            raise UnreadableImage("a truncated PNG")
+        length, name = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        if end > len(data):
+            raise UnreadableImage("a truncated PNG")
+        body = memoryview(data)[at + 8 : end - 4]
+        if zlib.crc32(body, zlib.crc32(name)) != struct.unpack_from(">I", data, end - 4)[0]:
+            raise UnreadableImage("a damaged PNG: wrong checksum")
+        if not seen and (name != b"IHDR" or length != 13):
+            raise UnreadableImage("a damaged PNG: does not start with its size")
+        if name == b"IHDR":
+            width, height = struct.unpack_from(">II", body)
+        elif name == b"acTL" and b"IDAT" not in seen:
+            raise UnsupportedImage("an animated PNG, expected one still picture")
+        elif name == b"eXIf":
+            orientation = _exif_orientation(bytes(body))
+        elif name == b"IEND":
+            break
+        seen.add(name)
+        at = end
+    if b"IDAT" not in seen:
+        raise UnreadableImage("a PNG without pixels")
+    return width, height, orientation
+
+
+def _jpeg_header(data: bytes) -> tuple[int, int, int]:
+    """Width, height and orientation of a JPEG that has an end."""
+    orientation = 1
+    at = 2
+    while True:
+        while data[at : at + 2] == b"\xff\xff":
+            at += 1
+        if at + 4 > len(data):
+            raise UnreadableImage("a truncated JPEG")
+        if data[at] != 0xFF:
+            raise UnreadableImage("a damaged JPEG")
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        body = data[at + 4 : at + 2 + length]
+        if marker == 0xE1 and body.startswith(b"Exif\0\0") and orientation == 1:
+            orientation = _exif_orientation(body[6:])
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            break
+        elif marker in (0xD9, 0xDA):
+            raise UnreadableImage("a damaged JPEG: no size before its pixels")
+        at += 2 + length
+    if len(body) < 6:
+        raise UnreadableImage("a truncated JPEG")
+    precision, height, width, components = struct.unpack_from(">BHHB", body)
+    if marker not in (0xC0, 0xC1, 0xC2) or precision != 8:
+        raise UnsupportedImage(
+            f"a JPEG with {precision} bits of process SOF{marker - 0xC0}; "
+            "expected 8 bits, baseline or progressive"
+        )
+    if components not in (1, 3):
+        raise UnsupportedImage(f"a JPEG with {components} components, expected gray or RGB")
+    if data.rfind(b"\xff\xd9", at) < 0:
+        raise UnreadableImage("a truncated JPEG")
+    return width, height, orientation
+
+
+def _exif_orientation(tiff: bytes) -> int:
+    """Orientation 1 to 8 from an EXIF block; 1 where it is missing or damaged."""
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None or len(tiff) < 8:
+        return 1
+    (at,) = struct.unpack_from(order + "I", tiff, 4)
+    if at + 2 > len(tiff):
+        return 1
+    (count,) = struct.unpack_from(order + "H", tiff, at)
+    for entry in range(at + 2, min(at + 2 + 12 * count, len(tiff) - 11), 12):
+        tag, kind, _, value = struct.unpack_from(order + "HHIH", tiff, entry)
+        if tag == 0x0112 and kind == 3 and 1 <= value <= 8:
+            return value
+    return 1
+
+
+def _decode(data: bytes, kind: str, shape: tuple[int, int], orientation: int) -> np.ndarray:
+    """Decode to uint8, gray (H, W) or RGB (H, W, 3), and turn upright."""
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise UnreadableImage(f"a damaged {kind.upper()}") from error
+    if pixels is None or pixels.shape[:2] != shape:
+        raise UnreadableImage(f"a damaged {kind.upper()}")
+    if pixels.dtype == np.uint16:
+        pixels = cv2.convertScaleAbs(pixels, alpha=1 / 257)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        pixels = _over_black(pixels)
+    if pixels.ndim == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return UPRIGHT.get(orientation, lambda same: same)(pixels)
+
+
+def _over_black(pixels: np.ndarray) -> np.ndarray:
+    """Lay BGRA over black, the background of a film."""
+    alpha = cv2.cvtColor(pixels[..., 3], cv2.COLOR_GRAY2BGR)
+    return cv2.multiply(pixels[..., :3], alpha, scale=1 / 255)
