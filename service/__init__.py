@@ -1,0 +1,15 @@
+"""Offers the models: an HTTP service with a page, and the scoring of folders.
+
+    api.py           CareService: the endpoints, a few lines each
+    reading_room.py  ReadingRoom: the models at work, from the bytes of a file to an answer
+    forms.py         a multipart request → bytes and checked options, in memory
+    reports.py       the shapes of the answers
+    errors.py        which error becomes which HTTP status, in one envelope
+    front_desk.py    what every request gets: an id, a log line, safe headers
+    settings.py      what the environment may change
+    metrics.py       what Prometheus sees
+    web/             the page
+    batch/           the scoring of folders
+
+Home of BentoML. Imports `imaging` and `models`, never `training`.
+"""

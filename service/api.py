@@ -1,0 +1,139 @@
+"""CareService: the endpoints, a few lines each. `bentoml serve service.api:CareService`.
+
+BentoML gives the processes, the health checks, the metrics and the packaging. The endpoints are a
+FastAPI app mounted into it, because BentoML's own parser would write a picture to the disk under
+the name it comes with; see forms.py for how it is read instead.
+"""
+
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import anyio
+import bentoml
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, Response
+from fastapi.staticfiles import StaticFiles
+
+from models.card import NOTICE
+from service.answers import classification, explanation, model_entry
+from service.errors import handle_errors
+from service.forms import ClassifyOptions, ExplainOptions, form_schema, read_form
+from service.front_desk import FrontDesk
+from service.reading_room import Reading, ReadingRoom
+from service.reports import (
+    ClassifyReport,
+    ErrorReport,
+    ExplainReport,
+    LayersReport,
+    ModelsReport,
+)
+from service.settings import Settings
+
+WEB = Path(__file__).parent / "web"
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status.value: {"model": ErrorReport, "description": status.phrase}
+    for status in (
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    )
+}
+
+app = FastAPI(
+    title="CARE",
+    description=f"Image diagnosis with the reason shown. {NOTICE}",
+    docs_url=None,  # these pages load scripts from elsewhere, and no request leaves this host
+    redoc_url=None,
+    redirect_slashes=False,
+)
+handle_errors(app)
+app.mount("/web", StaticFiles(directory=WEB), name="web")
+
+
+@bentoml.service(
+    name="care",
+    http={"port": 3000},
+    traffic={"timeout": 300},
+    # Paths are what clients make of them; the front desk logs routes instead.
+    logging={"access": {"enabled": False}},
+)
+@bentoml.asgi_app(FrontDesk(app))
+class CareService:
+    """Image diagnosis with the reason shown."""
+
+    def __init__(self) -> None:
+        logging.getLogger("care").setLevel(logging.INFO)
+        self.settings = Settings()
+        self.room = ReadingRoom(self.settings)
+        self.seats = anyio.CapacityLimiter(self.settings.concurrency)
+        app.state.service = self
+
+    def __is_ready__(self) -> bool:
+        return self.room.ready
+
+    async def answer(
+        self,
+        request: Request,
+        options: type[ClassifyOptions],
+        render: Callable[[Reading, Any, str], Response],
+    ) -> Response:
+        """Read a request's form, then its picture, and render the answer.
+
+        Decoding, the model and rendering run beside the event loop, so that health checks and
+        other uploads go on meanwhile.
+        """
+        data, chosen = await read_form(request, options, self.settings)
+
+        def work() -> Response:
+            reading = self.room.read(data, chosen)
+            request.state.model = reading.classifier.card.name
+            return render(reading, chosen, request.state.request_id)
+
+        return await anyio.to_thread.run_sync(work, limiter=self.seats)
+
+
+@app.post(
+    "/classify",
+    response_model=ClassifyReport,
+    responses=REFUSALS,
+    openapi_extra={"requestBody": form_schema(ClassifyOptions)},
+)
+async def classify(request: Request) -> Response:
+    """What a model thinks of a picture."""
+    return await _service().answer(request, ClassifyOptions, classification)
+
+
+@app.post(
+    "/explain",
+    response_model=ExplainReport | LayersReport,
+    responses=REFUSALS | {200: {"content": {"image/png": {}}}},
+    openapi_extra={"requestBody": form_schema(ExplainOptions)},
+)
+async def explain(request: Request) -> Response:
+    """Where in a picture a model sees the evidence for a label."""
+    return await _service().answer(request, ExplainOptions, explanation)
+
+
+@app.get("/models")
+async def models() -> ModelsReport:
+    """The models on offer."""
+    classifiers = _service().room.classifiers.values()
+    return ModelsReport(models=[model_entry(classifier.card) for classifier in classifiers])
+
+
+@app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+async def page() -> FileResponse:
+    """A page to try the service with."""
+    return FileResponse(WEB / "index.html")
+
+
+def _service() -> Any:
+    return app.state.service

@@ -1,0 +1,124 @@
+"""Which error becomes which HTTP status; the one envelope that all of them come in.
+
+Whoever sent the request can act on a 4xx, whoever runs the service on a 5xx.
+"""
+
+from http import HTTPStatus
+from typing import NamedTuple
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from imaging.errors import (
+    FrameNotFound,
+    ImageTooLarge,
+    ImagingError,
+    UnreadableImage,
+    UnsuitableImage,
+    UnsupportedImage,
+)
+from models.errors import BrokenModel, LabelNotFound, ModelError, ModelNotFound
+from service.metrics import ERRORS
+from service.reports import ErrorDetail, ErrorReport
+
+
+class RequestError(Exception):
+    """The request cannot be answered as it was sent.
+
+    Args:
+        problem: What was found and what was expected, in words the sender can act on.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+class BadForm(RequestError):
+    """The body is no proper form, or its `image` is missing, empty, doubled or text."""
+
+
+class BadOption(RequestError):
+    """A form field is unknown, doubled or out of its range, or a choice cannot be made."""
+
+
+class NotAForm(RequestError):
+    """The body is of another type than multipart/form-data."""
+
+
+class UploadTooLarge(RequestError):
+    """The body is larger than this service takes."""
+
+
+class UploadTooSlow(RequestError):
+    """The body did not arrive in time."""
+
+
+class Verdict(NamedTuple):
+    """What an error looks like from outside."""
+
+    status: HTTPStatus
+    code: str
+
+
+VERDICTS: dict[type[Exception], Verdict] = {
+    UnreadableImage: Verdict(HTTPStatus.UNPROCESSABLE_ENTITY, "unreadable"),
+    UnsuitableImage: Verdict(HTTPStatus.UNPROCESSABLE_ENTITY, "not_suitable"),
+    UnsupportedImage: Verdict(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported"),
+    NotAForm: Verdict(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported"),
+    ImageTooLarge: Verdict(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large"),
+    UploadTooLarge: Verdict(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large"),
+    UploadTooSlow: Verdict(HTTPStatus.REQUEST_TIMEOUT, "too_slow"),
+    FrameNotFound: Verdict(HTTPStatus.BAD_REQUEST, "bad_option"),
+    BadOption: Verdict(HTTPStatus.BAD_REQUEST, "bad_option"),
+    BadForm: Verdict(HTTPStatus.BAD_REQUEST, "bad_request"),
+    ModelNotFound: Verdict(HTTPStatus.NOT_FOUND, "model_not_found"),
+    LabelNotFound: Verdict(HTTPStatus.NOT_FOUND, "target_not_found"),
+    BrokenModel: Verdict(HTTPStatus.SERVICE_UNAVAILABLE, "model_unavailable"),
+}
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Let every error of an app end in the envelope, unknown paths and wrong methods included."""
+    for family in (ImagingError, ModelError, RequestError):
+        app.add_exception_handler(family, _ours)
+    app.add_exception_handler(HTTPException, _routing)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _ours(request: Request, error: Exception) -> JSONResponse:
+    status, code = next(VERDICTS[kind] for kind in type(error).__mro__ if kind in VERDICTS)
+    return _envelope(request, status, code, str(error))
+
+
+async def _routing(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    message = {
+        HTTPStatus.NOT_FOUND: "there is nothing at this path; GET / is a page to try the service",
+        HTTPStatus.METHOD_NOT_ALLOWED: "this path does not answer to this method",
+    }.get(status, status.description)
+    code = status.phrase.lower().replace(" ", "_")
+    return _envelope(request, status, code, message, dict(error.headers or {}))
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    # The front desk writes the traceback to the log; the sender learns only where to look.
+    message = "something went wrong here; the log has the details under this request_id"
+    return _envelope(request, HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", message)
+
+
+def _envelope(
+    request: Request,
+    status: HTTPStatus,
+    code: str,
+    message: str,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    ERRORS.labels(code=code).inc()
+    request.state.error_code = code
+    report = ErrorReport(
+        error=ErrorDetail(code=code, message=message, request_id=request.state.request_id)
+    )
+    return JSONResponse(report.model_dump(), status, headers)

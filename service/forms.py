@@ -1,0 +1,256 @@
+"""A multipart request → the bytes of its file and its checked options, in memory.
+
+Frameworks' own parsers spool files to the disk, turn text into whatever it looks like, and one of
+them fetches a file from an address that a client names. This one knows a file and a few short
+texts, and refuses the rest.
+"""
+
+import asyncio
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi import Request
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from imaging.overlay import COLORMAPS
+from service.errors import BadForm, BadOption, NotAForm, UploadTooLarge, UploadTooSlow
+from service.settings import Settings
+
+MAX_OPTION_BYTES = 1000
+
+
+def _whole(text: object) -> object:
+    if isinstance(text, str) and not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ValueError("expected a whole number")
+    return text
+
+
+def _switch(text: object) -> object:
+    if isinstance(text, str):
+        known = {"true": True, "1": True, "false": False, "0": False}
+        if text.lower() not in known:
+            raise ValueError("expected true or false")
+        return known[text.lower()]
+    return text
+
+
+def _colormap(name: str) -> str:
+    if name not in COLORMAPS:
+        raise ValueError(f"expected one of {', '.join(COLORMAPS)}")
+    return name
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class ClassifyOptions(BaseModel):
+    """Form fields of /classify beside `image`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Name | None = Field(
+        default=None, description="Model to ask; may be left out for a DICOM file that fits one."
+    )
+    frame: Annotated[int, BeforeValidator(_whole), Field(ge=1)] | None = Field(
+        default=None, description="Frame to read, counted from 1."
+    )
+    force: Annotated[bool, BeforeValidator(_switch)] = Field(
+        default=False, description="Ask the model even if the file's header speaks against it."
+    )
+
+
+class ExplainOptions(ClassifyOptions):
+    """Form fields of /explain beside `image`."""
+
+    target: Name | None = Field(
+        default=None, description="Label to explain; the most probable one if left out."
+    )
+    output: Literal["overlay", "heatmap", "json", "layers"] = Field(
+        default="overlay",
+        description="overlay: PNG of the picture under its heatmap. heatmap: gray PNG of the map "
+        "alone. json: the answer of /classify with target, peak and overlay. layers: the answer "
+        "of /classify with the picture and the heat of every label apart.",
+    )
+    opacity: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
+        default=0.4, description="Opacity of the hottest place, from 0 to 1."
+    )
+    colormap: Annotated[str, AfterValidator(_colormap)] = Field(
+        default="turbo", json_schema_extra={"enum": list(COLORMAPS)}
+    )
+    max_side: Annotated[int, BeforeValidator(_whole), Field(ge=64, le=4096)] = Field(
+        default=1024, description="Longer side of the picture sent back, in pixels, at most."
+    )
+
+
+Options = TypeVar("Options", bound=ClassifyOptions)
+
+
+async def read_form(
+    request: Request, options: type[Options], settings: Settings
+) -> tuple[bytes, Options]:
+    """Read a request's file and options.
+
+    Raises:
+        RequestError: The form is not as it should be; see its kinds.
+    """
+    try:
+        async with asyncio.timeout(settings.upload_timeout_s):
+            parts = await _read_parts(request, {"image", *options.model_fields}, settings)
+    except TimeoutError:
+        raise UploadTooSlow(
+            f"the upload took longer than {settings.upload_timeout_s:g} seconds"
+        ) from None
+    return parts.image(), _checked(options, parts.texts)
+
+
+def form_schema(options: type[ClassifyOptions]) -> dict[str, Any]:
+    """The form as OpenAPI's `requestBody`."""
+    schema = options.model_json_schema()
+    schema["properties"] = {
+        "image": {
+            "type": "string",
+            "contentMediaType": "application/octet-stream",
+            "description": "The picture: a DICOM, PNG or JPEG file, whatever its name.",
+        },
+        **schema["properties"],
+    }
+    schema["required"] = ["image"]
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+
+def _checked(options: type[Options], texts: dict[str, str]) -> Options:
+    try:
+        return options(**texts)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        problem = first["msg"].removeprefix("Value error, ")
+        raise BadOption(f"{first['loc'][0]}: {problem}") from None
+
+
+async def _read_parts(request: Request, known: set[str], settings: Settings) -> "_Parts":
+    kind, parameters = parse_options_header(request.headers.get("Content-Type"))
+    if kind != b"multipart/form-data":
+        raise NotAForm("expected a form, Content-Type multipart/form-data, with the file `image`")
+    boundary = parameters.get(b"boundary")
+    if not boundary:
+        raise BadForm("the Content-Type names no boundary")
+    parts = _Parts(known)
+    limit = settings.max_upload_mb * 1_000_000
+    received = 0
+    try:
+        parser = MultipartParser(boundary, parts.callbacks())
+        async for chunk in request.stream():
+            # What was announced may be a lie, so what comes is counted.
+            received += len(chunk)
+            if received > limit:
+                raise UploadTooLarge(
+                    f"the request is larger than {settings.max_upload_mb:g} MB, the most accepted"
+                )
+            parser.write(chunk)
+    except FormParserError as error:
+        raise BadForm("the form is malformed") from error
+    if not parts.complete:
+        raise BadForm("the form ends before its last boundary")
+    return parts
+
+
+class _Parts:
+    """Collects the parts of one form, and refuses one as soon as its name is known.
+
+    Attributes:
+        texts: Options as they were sent.
+        complete: Whether the last boundary has been seen.
+    """
+
+    def __init__(self, known: set[str]) -> None:
+        self.texts: dict[str, str] = {}
+        self.complete = False
+        self._known = known
+        self._image: bytes | None = None
+        self._header_name, self._header_value = b"", b""
+        self._disposition = b""
+        self._name = ""
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def image(self) -> bytes:
+        """The file.
+
+        Raises:
+            BadForm: There is none, or it is empty.
+        """
+        if self._image is None:
+            raise BadForm("there is no `image`: send the picture as a file in this form field")
+        if not self._image:
+            raise BadForm("`image` is empty")
+        return self._image
+
+    def callbacks(self) -> Any:
+        """What the parser calls, in the order of the bytes."""
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._on_header_name,
+            "on_header_value": self._on_header_value,
+            "on_header_end": self._on_header_end,
+            "on_headers_finished": self._on_headers,
+            "on_part_data": self._on_data,
+            "on_part_end": self._end,
+            "on_end": self._finish,
+        }
+
+    def _begin(self) -> None:
+        self._disposition, self._chunks, self._size = b"", [], 0
+
+    def _on_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = self._header_value
+        self._header_name, self._header_value = b"", b""
+
+    def _on_headers(self) -> None:
+        kind, parameters = parse_options_header(self._disposition)
+        if kind != b"form-data" or b"name" not in parameters:
+            raise BadForm("a part of the form has no name")
+        self._name = _text(parameters[b"name"], "the name of a form field")
+        if self._name not in self._known:
+            known = ", ".join(sorted(self._known))
+            raise BadOption(f"unknown form field {self._name[:40]!r}; there are {known}")
+        if self._name in self.texts or (self._name == "image" and self._image is not None):
+            problem = f"`{self._name}` is there twice"
+            raise BadForm(problem) if self._name == "image" else BadOption(problem)
+        # Some clients send only the extended spelling, `filename*=`, for names beyond ASCII.
+        is_file = b"filename" in parameters or b"filename*=" in self._disposition
+        if is_file and self._name != "image":
+            raise BadOption(f"`{self._name}` is a file, expected a text")
+        if not is_file and self._name == "image":
+            raise BadForm("`image` is a text, expected a file; addresses are never fetched")
+
+    def _on_data(self, data: bytes, start: int, end: int) -> None:
+        self._size += end - start
+        if self._name != "image" and self._size > MAX_OPTION_BYTES:
+            raise BadOption(f"`{self._name}` is longer than {MAX_OPTION_BYTES} bytes")
+        self._chunks.append(data[start:end])
+
+    def _end(self) -> None:
+        content = b"".join(self._chunks)
+        if self._name == "image":
+            self._image = content
+        else:
+            self.texts[self._name] = _text(content, f"`{self._name}`")
+
+    def _finish(self) -> None:
+        self.complete = True
+
+
+def _text(content: bytes, what: str) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadOption(f"{what} is no UTF-8 text") from None

@@ -1,0 +1,136 @@
+"""The models at work: from the bytes of a file to an answer. No HTTP in here."""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+
+from imaging.image import Facts, MedicalImage
+from imaging.reading import ImageFile, open_image
+from models.classifier import Classifier, Prediction
+from models.errors import BrokenModel, ModelNotFound
+from models.store import load_one, model_names
+from service.errors import BadOption
+from service.forms import ClassifyOptions
+from service.metrics import MODEL_READY, PREDICTIONS, STAGE_SECONDS
+from service.settings import Settings
+
+LOG = logging.getLogger("care")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """One picture, read by one model.
+
+    Attributes:
+        classifier: The model asked.
+        image: The picture, upright.
+        prediction: The model's opinion.
+        sha256: Digest of the file.
+        frame: Which frame was read, counted from 1.
+        overridden: What in the file's header contradicted the model, if that was overridden.
+    """
+
+    classifier: Classifier
+    image: MedicalImage
+    prediction: Prediction
+    sha256: str
+    frame: int
+    overridden: str | None
+
+
+class ReadingRoom:
+    """Loads the models once and asks them. Safe to use from several threads.
+
+    A broken model does not keep the others from starting: it is logged, whoever asks for it is
+    told, and the service is not ready.
+
+    Attributes:
+        classifiers: The models that can be asked, by name.
+        broken: What is wrong with each of the others, by name.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.classifiers: dict[str, Classifier] = {}
+        self.broken: dict[str, BrokenModel] = {}
+        for name in model_names(settings.models):
+            try:
+                classifier = load_one(settings.models, name, threads=settings.threads)
+            except BrokenModel as problem:
+                self.broken[name] = problem
+                LOG.error("model %s is broken, so the service is not ready: %s", name, problem)
+            else:
+                self.classifiers[name] = classifier
+                LOG.info("model %s %s is ready", name, classifier.card.version)
+            MODEL_READY.labels(model=name).set(name in self.classifiers)
+        if not self.classifiers and not self.broken:
+            LOG.error("no models in %s, so the service is not ready", settings.models)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there are models, and each of them is loaded with the digest its card says."""
+        return bool(self.classifiers) and not self.broken
+
+    def read(self, data: bytes, options: ClassifyOptions) -> Reading:
+        """Read a picture with the model that the options or its header name.
+
+        Raises:
+            ImagingError: The file is at fault.
+            ModelError: There is no such model, or it is broken.
+            BadOption: No model is named, and the header names none.
+        """
+        if options.model is not None:
+            self._named(options.model)
+        with STAGE_SECONDS.labels(stage="read").time():
+            file = open_image(data, max_megapixels=self._settings.max_megapixels)
+            classifier = (
+                self._fitting(file.facts) if options.model is None else self._named(options.model)
+            )
+            overridden = _check(classifier, file, force=options.force)
+            image = file.read(options.frame)
+        with STAGE_SECONDS.labels(stage="infer").time():
+            [prediction] = classifier.classify([image])
+        PREDICTIONS.labels(model=classifier.card.name, label=prediction.top).inc()
+        return Reading(
+            classifier=classifier,
+            image=image,
+            prediction=prediction,
+            sha256=hashlib.sha256(data).hexdigest(),
+            frame=options.frame or 1,
+            overridden=overridden,
+        )
+
+    def _named(self, name: str) -> Classifier:
+        if name in self.broken:
+            raise BrokenModel(f"model {name!r} is not available at the moment")
+        if name not in self.classifiers:
+            raise ModelNotFound(f"no model {name!r}; there are {self._names()}")
+        return self.classifiers[name]
+
+    def _fitting(self, facts: Facts) -> Classifier:
+        """The one model whose kind of picture the header positively names."""
+        if not self.ready:
+            # With a model missing, the one that seems to fit may not be the only one.
+            raise BrokenModel("not all models are available, so name the one to ask as `model`")
+        claiming = [one for one in self.classifiers.values() if one.card.accepts.claims(facts)]
+        problems = {one: one.card.accepts.contradiction(facts) for one in claiming}
+        fitting = [one for one in claiming if not problems[one]]
+        if len(fitting) == 1:
+            return fitting[0]
+        found = "; ".join(f"{one.card.name}: {problem}" for one, problem in problems.items())
+        reason = f" ({found})" if found and not fitting else ""
+        raise BadOption(
+            f"the file does not say which model to ask{reason}; "
+            f"name one as `model`: {self._names()}"
+        )
+
+    def _names(self) -> str:
+        return ", ".join(self.classifiers) or "none"
+
+
+def _check(classifier: Classifier, file: ImageFile, *, force: bool) -> str | None:
+    """Refuse a file that contradicts the model; if forced, say what was overridden instead."""
+    if force:
+        return classifier.card.accepts.contradiction(file.facts)
+    classifier.card.accepts.check(file.facts)
+    return None

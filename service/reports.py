@@ -1,0 +1,110 @@
+"""The shapes of the answers."""
+
+from pydantic import BaseModel, Field
+
+from models.card import NOTICE
+
+DIGEST = "SHA-256, as 64 hexadecimal digits"
+
+
+class ModelReport(BaseModel):
+    """Which model answered, and on what terms."""
+
+    name: str
+    version: str
+    sha256: str = Field(description=f"{DIGEST}, of model.onnx.")
+    license: str
+    use: str
+
+
+class ModelEntry(ModelReport):
+    """A model on offer."""
+
+    labels: list[str]
+
+
+class ModelsReport(BaseModel):
+    """The models on offer."""
+
+    models: list[ModelEntry]
+
+
+class ImageReport(BaseModel):
+    """What was read. Attributes a file is silent about are empty; nobody's name is among them."""
+
+    kind: str = Field(description="dicom, png or jpeg.")
+    width: int = Field(description="Columns of the upright picture, in pixels.")
+    height: int = Field(description="Rows of the upright picture, in pixels.")
+    sha256: str = Field(description=f"{DIGEST}, of the file as it was sent.")
+    frames: int = Field(description="How many frames the file holds.")
+    frame: int = Field(description="Which of them was read, counted from 1.")
+    modality: str
+    body_part: str
+    view: str
+    sop_class: str
+
+
+class LabelReport(BaseModel):
+    """One label's share of the answer."""
+
+    label: str
+    probability: float = Field(description="Calibrated probability, from 0 to 1.")
+    operating_point: float = Field(description="The probability from which on it counts as found.")
+    found: bool = Field(description="Whether the probability reaches the operating point.")
+
+
+class ClassifyReport(BaseModel):
+    """A model's opinion of one picture."""
+
+    model: ModelReport
+    image: ImageReport
+    predictions: list[LabelReport] = Field(description="Every label, the most probable first.")
+    forced: bool = Field(description="Whether `force` overrode what the model accepts.")
+    overridden: str | None = Field(
+        description="What in the file contradicted the model, if forced."
+    )
+    notice: str = NOTICE
+    request_id: str
+
+
+class ExplainReport(ClassifyReport):
+    """The same, and where the evidence for one label lies."""
+
+    target: str = Field(description="The label explained.")
+    peak: float = Field(
+        description="Largest evidence within the picture, on the scale of the logits. "
+        "0: no positive evidence, and no heat."
+    )
+    overlay: str = Field(description="The picture under its heatmap, a PNG in base64.")
+
+
+class Layer(BaseModel):
+    """One label's heat, to be laid over the picture."""
+
+    label: str
+    peak: float
+    heat: str = Field(
+        description="PNG in base64: colors of the colormap, as opaque as the evidence is strong. "
+        "Smaller than the picture; stretch it over the whole of it."
+    )
+
+
+class LayersReport(ClassifyReport):
+    """The same, and everything a viewer needs to mix picture and heat by itself."""
+
+    picture: str = Field(description="The picture alone, upright, a PNG in base64.")
+    layers: list[Layer] = Field(description="One per label, in the order of `predictions`.")
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    code: str = Field(description="A stable word for programs.")
+    message: str = Field(description="What was found and what was expected, for people.")
+    request_id: str = Field(description="Finds the request in the log.")
+
+
+class ErrorReport(BaseModel):
+    """The envelope of every error."""
+
+    error: ErrorDetail
