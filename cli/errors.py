@@ -1,0 +1,32 @@
+"""What a person sees when something they can mend is wrong: one line, not a traceback."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from imaging.errors import ImagingError
+from models.errors import ModelError
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End a verb with one line on stderr and exit code 2 where the file, model or option is wrong.
+
+    Anything else is a mistake in this program and keeps its traceback. Also a decorator.
+    """
+    try:
+        yield
+    except (ImagingError, ModelError) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except KeyboardInterrupt:
+        typer.echo("care: stopped", err=True)
+        raise typer.Exit(130) from None  # 128 + SIGINT, as shells have it
+
+
+def fail(problem: str) -> None:
+    """Print what is wrong and exit with code 2."""
+    typer.echo(f"care: {problem}", err=True)
+    raise typer.Exit(2)

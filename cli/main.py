@@ -1,0 +1,27 @@
+"""The app and its verbs, one module each."""
+
+import typer
+
+from cli.score import score
+from cli.serve import serve
+
+app = typer.Typer(
+    help="CARE: image diagnosis of rare diseases, with the reason shown. Not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    # its decorated tracebacks print local variables, and those may hold patients' names
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _main() -> None:
+    """Keep the verb on the command line, however few verbs there are."""
+
+
+# what a model is used with
+app.command()(serve)
+app.command()(score)
+
+# what a model is made with

@@ -1,0 +1,41 @@
+"""care serve: the service in the foreground."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.errors import fail, one_line_errors
+
+HERE = Path(__file__).resolve().parent.parent
+
+
+@one_line_errors()
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 127.0.0.1 answers this machine only.")
+    ] = "0.0.0.0",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 3000,
+    models: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of models.  [default: those shipped]", exists=True, file_okay=False
+        ),
+    ] = None,
+) -> None:
+    """Start the service and its page in the foreground.
+
+    It has no login and no encryption: on a network, put a proxy that has both in front of it.
+    """
+    if importlib.util.find_spec("bentoml") is None:
+        fail("serving is not installed here; run: pip install 'care-diagnosis[serve-cpu]'")
+    environment = {"BENTOML_DO_NOT_TRACK": "True", **os.environ}
+    if models:
+        environment["CARE_MODELS"] = str(models.resolve())
+    # In this process' place, so that signals reach the service and its exit code is ours.
+    command = [sys.executable, "-m", "bentoml", "serve", "service.api:CareService"]
+    command += ["--host", host, "--port", str(port), "--working-dir", str(HERE)]
+    os.execve(sys.executable, command, environment)
