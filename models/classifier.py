@@ -130,7 +130,7 @@ class Classifier:
             raise BrokenModel(
                 f"{folder.name}: model.onnx has digest {digest}, the card says {card.sha256}"
             )
-        return cls(card, _session(graph, folder.name, card, threads, providers))
+        return cls(card, session_for(graph, card, threads=threads, providers=providers))
 
     @property
     def providers(self) -> list[str]:
@@ -168,9 +168,19 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(-1, keepdims=True)
 
 
-def _session(
-    graph: bytes, name: str, card: ModelCard, threads: int, providers: Sequence[str]
+def session_for(
+    graph: bytes,
+    card: ModelCard,
+    *,
+    threads: int = 1,
+    providers: Sequence[str] = ("CPUExecutionProvider",),
 ) -> onnxruntime.InferenceSession:
+    """Open a session on a serialized graph, and see that it keeps what the card promises.
+
+    Raises:
+        BrokenModel: It cannot be loaded, or card and graph disagree.
+    """
+    name = card.name
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

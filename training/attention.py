@@ -50,7 +50,9 @@ def attention_maps(maps: Tensor, size: int) -> Tensor:
     )[:, 0]
 
 
-def attention_terms(attention: Tensor, inside: Tensor, outside: Tensor, *, tau: float) -> AttentionTerms:
+def attention_terms(
+    attention: Tensor, inside: Tensor, outside: Tensor, *, tau: float
+) -> AttentionTerms:
     """Equations 3 and 4: reward attention inside lesion boxes, up to tau; punish it outside.
 
     Args:

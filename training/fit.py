@@ -121,7 +121,9 @@ def train(run: TrainingRun, folder: Path, *, cache: Path) -> Path:
 
     torch.manual_seed(run.seed)
     network = build_network(run.network.backbone, len(samples.labels), weights=_weights_path(run))
-    stages: list[tuple[str, StageSettings, AttentionSettings | None]] = [("stage1", run.stage1, None)]
+    stages: list[tuple[str, StageSettings, AttentionSettings | None]] = [
+        ("stage1", run.stage1, None)
+    ]
     if run.attention.attend:
         stages.append(("stage2", run.stage2, run.attention))
     checkpoint = folder / "none"
@@ -162,7 +164,10 @@ def run_stage(
     last = checkpoint.with_suffix(".last.ckpt")
     progress = _resume(last, network, optimizer)
 
-    while progress.epoch < settings.epochs and progress.epoch - progress.best_epoch < settings.patience:
+    while (
+        progress.epoch < settings.epochs
+        and progress.epoch - progress.best_epoch < settings.patience
+    ):
         batches.epoch = progress.epoch
         torch.manual_seed(run.seed + 1000 * number + progress.epoch)  # dropout
         model.train()
@@ -170,7 +175,9 @@ def run_stage(
             freeze_batch_norm(network)
         sums: list[np.ndarray] = []
         title = f"{checkpoint.stem} epoch {progress.epoch + 1}"
-        for step, batch in enumerate(tqdm(loader(dataset, batches, run.workers), desc=title, leave=False)):
+        for step, batch in enumerate(
+            tqdm(loader(dataset, batches, run.workers), desc=title, leave=False)
+        ):
             _set_rate(optimizer, settings, progress.epoch + step / len(batches))
             losses = training_step(model, batch.to(fabric.device), classify, care)
             optimizer.zero_grad()
@@ -182,7 +189,9 @@ def run_stage(
         progress.epoch += 1
         names = ("loss", "l_c", "l_in", "l_out")
         row = dict(zip(names, np.mean(sums, 0).round(6).tolist(), strict=True))
-        progress.history.append({"epoch": progress.epoch, **row, "validation_mca": round(accuracy, 6)})
+        progress.history.append(
+            {"epoch": progress.epoch, **row, "validation_mca": round(accuracy, 6)}
+        )
         print(checkpoint.stem, json.dumps(progress.history[-1]), flush=True)
         if accuracy > progress.best:
             progress.best, progress.best_epoch = accuracy, progress.epoch
@@ -201,7 +210,9 @@ def run_stage(
 
 
 @torch.no_grad()
-def predict(model: Network, batches: Iterable[Batch], fabric: Fabric) -> tuple[np.ndarray, np.ndarray]:
+def predict(
+    model: Network, batches: Iterable[Batch], fabric: Fabric
+) -> tuple[np.ndarray, np.ndarray]:
     """Labels (N,) and logits float32 (N, C) of all pictures of a loader, in eval mode."""
     model.eval()
     labels, logits = [], []
@@ -261,5 +272,9 @@ def _write_down(run: TrainingRun, parts: dict[str, SampleList], folder: Path) ->
     (folder / "run.toml").write_text(tomli_w.dumps(asdict(run)), encoding="utf-8")
     assigned = {item.name: part for part, subset in parts.items() for item in subset.samples}
     write_split(assigned, folder / "split.csv")
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
     (folder / "versions.json").write_text(json.dumps(versions, indent=1) + "\n")

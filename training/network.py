@@ -55,15 +55,33 @@ class Family:
 
 
 def _resnet_features(network: nn.Module) -> nn.Module:
-    return nn.Sequential(*[child for name, child in network.named_children() if name not in ("avgpool", "fc")])
+    return nn.Sequential(
+        *[child for name, child in network.named_children() if name not in ("avgpool", "fc")]
+    )
+
+
+class VectorNorm(nn.Module):
+    """Layer norm of the pooled vector, in plain arithmetic.
+
+    PyTorch's fused layer norm has a fused gradient, and tracing that freezes the batch size.
+
+    Args:
+        norm: ConvNeXt's layer norm of the pooled (N, K, 1, 1) map: the same numbers on the vector.
+    """
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, vector: Tensor) -> Tensor:
+        centered = vector - vector.mean(1, keepdim=True)
+        variance = (centered * centered).mean(1, keepdim=True)
+        return centered / (variance + self.eps).sqrt() * self.weight + self.bias
 
 
 def _convnext_head(network: nn.Module) -> nn.Sequential:
-    # torchvision normalizes the pooled (N, K, 1, 1) map over K: the same numbers on the vector.
     norm, _, linear = network.classifier
-    vector_norm = nn.LayerNorm(norm.normalized_shape, norm.eps)
-    vector_norm.load_state_dict(norm.state_dict())
-    return nn.Sequential(vector_norm, linear)
+    return nn.Sequential(VectorNorm(norm), linear)
 
 
 FAMILIES: dict[str, Family] = {
@@ -102,8 +120,12 @@ class Network(nn.Module):
         self.features = features
         self.head = head
         self.pooled = pooled
-        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer(
+            "mean", 255 * torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False
+        )
+        self.register_buffer(
+            "std", 255 * torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False
+        )
 
     def activations(self, images: Tensor) -> Tensor:
         """Feature maps (N, K, h, w) of pictures, uint8 or float in [0, 255], (N, S, S, 3)."""
@@ -113,7 +135,9 @@ class Network(nn.Module):
         """What the head works on: the pooled vector (N, K), or the flattened map."""
         return activations.mean((2, 3)) if self.pooled else activations.flatten(1)
 
-    def forward(self, images: Tensor, labels: Tensor | None = None, *, detach: bool = True) -> Outputs:
+    def forward(
+        self, images: Tensor, labels: Tensor | None = None, *, detach: bool = True
+    ) -> Outputs:
         """Classify pictures and, if labels are given, map the evidence for them.
 
         Args:

@@ -102,7 +102,9 @@ def lesion_mask(corners: np.ndarray, size: int) -> np.ndarray:
     x, y = np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5)
     for quad in corners:
         edges = np.roll(quad, -1, axis=0) - quad
-        sides = [ex * (y - qy) - ey * (x - qx) for (qx, qy), (ex, ey) in zip(quad, edges, strict=True)]
+        sides = [
+            ex * (y - qy) - ey * (x - qx) for (qx, qy), (ex, ey) in zip(quad, edges, strict=True)
+        ]
         # a mirrored box runs around the other way
         mask |= np.all([side >= 0 for side in sides], 0) | np.all([side <= 0 for side in sides], 0)
     return mask

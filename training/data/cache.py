@@ -29,7 +29,9 @@ class PictureCache:
         self.positions = {name: position for position, name in enumerate(names)}
 
     @classmethod
-    def open(cls, samples: SampleList, preprocessing: Preprocessing, folder: Path) -> "PictureCache":
+    def open(
+        cls, samples: SampleList, preprocessing: Preprocessing, folder: Path
+    ) -> "PictureCache":
         """Open the cache; fill it first where it does not exist.
 
         The key is made of names, sizes and times of the files and of the preprocessing, so that a

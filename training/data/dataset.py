@@ -110,7 +110,9 @@ class PictureDataset(Dataset):
         return Batch(
             images=torch.from_numpy(np.stack(pictures)),
             labels=torch.tensor(labels),
-            boxed=torch.tensor([n for n, mask in enumerate(masks) if mask is not None], dtype=torch.int64),
+            boxed=torch.tensor(
+                [n for n, mask in enumerate(masks) if mask is not None], dtype=torch.int64
+            ),
             inside=torch.from_numpy(np.stack(inside).astype(np.float32) if inside else empty),
             outside=torch.from_numpy(np.stack(outside) if outside else empty),
         )
@@ -148,7 +150,9 @@ class EpochBatches:
         world: How many processes share each batch.
     """
 
-    def __init__(self, length: int, batch: int, *, seed: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, length: int, batch: int, *, seed: int, rank: int = 0, world: int = 1
+    ) -> None:
         self.length = length
         self.batch = batch
         self.seed = seed

@@ -22,7 +22,9 @@ def load_samples(data: DataSettings) -> SampleList:
     found = {row[data.label_column] for row in rows}
     labels = data.labels or tuple(sorted(found))
     if unknown := sorted(found - set(labels)):
-        raise DataError(f"{data.manifest}: label {', '.join(unknown)} is not among {', '.join(labels)}")
+        raise DataError(
+            f"{data.manifest}: label {', '.join(unknown)} is not among {', '.join(labels)}"
+        )
     if absent := [label for label in labels if label not in found]:
         raise DataError(f"{data.manifest}: no picture has the label {', '.join(absent)}")
     if data.group_column and data.group_column not in rows[0]:
@@ -46,7 +48,9 @@ def load_samples(data: DataSettings) -> SampleList:
             )
         )
     if strangers := sorted(set(boxes) - seen):
-        raise DataError(f"{data.boxes}: boxes for {strangers[0]}, which {data.manifest} does not list")
+        raise DataError(
+            f"{data.boxes}: boxes for {strangers[0]}, which {data.manifest} does not list"
+        )
     return SampleList(labels, tuple(samples))
 
 
@@ -60,7 +64,9 @@ def read_rows(path: Path, *columns: str) -> Iterator[dict[str, str]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             if missing := [column for column in columns if column not in (reader.fieldnames or [])]:
-                raise DataError(f"{path.name}: no column {', '.join(missing)}; found {reader.fieldnames}")
+                raise DataError(
+                    f"{path.name}: no column {', '.join(missing)}; found {reader.fieldnames}"
+                )
             empty = True
             for row in reader:
                 empty = False

@@ -48,7 +48,9 @@ def load_or_make_split(
             continue
         for label, count in zip(samples.labels, subset.counts(), strict=True):
             if not count:
-                groups = {item.group for item in samples.samples if samples.labels[item.label] == label}
+                groups = {
+                    item.group for item in samples.samples if samples.labels[item.label] == label
+                }
                 raise DataError(
                     f"{part}: no picture of {label!r}; it has {len(groups)} patient(s) or lesion(s) in "
                     "all, and each can be in one list only"
@@ -56,9 +58,7 @@ def load_or_make_split(
     return parts
 
 
-def make_split(
-    samples: SampleList, *, validation: float, test: float, seed: int
-) -> dict[str, str]:
+def make_split(samples: SampleList, *, validation: float, test: float, seed: int) -> dict[str, str]:
     """Draw a split: whole groups, stratified by class. Returns name → part."""
     labels = np.array([item.label for item in samples.samples])
     groups = np.array([item.group for item in samples.samples])
@@ -94,7 +94,9 @@ def _read(path: Path, samples: SampleList) -> dict[str, str]:
         raise DataError(f"{path.name}: split {strange[0]!r}; expected {', '.join(PARTS)} or unused")
     names = {item.name for item in samples.samples}
     if unlisted := sorted(names - set(assigned)):
-        raise DataError(f"{path.name}: {len(unlisted)} pictures are not listed, {unlisted[0]} first")
+        raise DataError(
+            f"{path.name}: {len(unlisted)} pictures are not listed, {unlisted[0]} first"
+        )
     if unknown := sorted(set(assigned) - names):
         raise DataError(f"{path.name}: lists {unknown[0]}, which the data set does not have")
     parts = defaultdict(set)
@@ -102,5 +104,7 @@ def _read(path: Path, samples: SampleList) -> dict[str, str]:
         if assigned[item.name] != "unused":
             parts[item.group].add(assigned[item.name])
     if torn := sorted(group for group, where in parts.items() if len(where) > 1):
-        raise DataError(f"{path.name}: group {torn[0]} is in {' and '.join(sorted(parts[torn[0]]))}")
+        raise DataError(
+            f"{path.name}: group {torn[0]} is in {' and '.join(sorted(parts[torn[0]]))}"
+        )
     return assigned
