@@ -5,10 +5,15 @@ agree before a decoder is let loose.
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
 from imaging.errors import UnreadableImage
+
+# SOF0 to SOF15 without DHT, JPG and DAC; and the one of JPEG-LS.
+FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+START_OF_SCAN = 0xDA
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,24 @@ class Codestream:
     jfif: bool = False
     adobe: int | None = None
 
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Columns, rows and samples per pixel."""
+        return self.width, self.height, self.components
+
+    @property
+    def photometric(self) -> str:
+        """What the codestream says about its color, in DICOM's words; "" where it is silent.
+
+        Component names and JFIF or Adobe headers outrank the DICOM header, which is often left
+        as it was before the picture was compressed.
+        """
+        if self.components != 3:
+            return ""
+        if self.component_ids.upper() == b"RGB" or self.adobe == 0:
+            return "RGB"
+        return "YBR_FULL" if self.jfif or self.adobe == 1 else ""
+
     @classmethod
     def parse(cls, source: bytes) -> Self:
         """Read the first lines of a codestream.
@@ -43,36 +66,24 @@ class Codestream:
             UnreadableImage: It has none.
         """
         try:
-            if source.startswith(b"\xff\xd8"):
-                return cls._jpeg(source)
-            return cls._jpeg_2000(source)
-        except (struct.error, IndexError) as error:
+            return cls._jpeg(source) if source.startswith(b"\xff\xd8") else cls._jpeg_2000(source)
+        except struct.error as error:
             raise UnreadableImage("damaged pixel data: truncated codestream") from error
 
     @classmethod
     def _jpeg(cls, source: bytes) -> Self:
-        """Walk the marker segments up to the frame header (ITU-T T.81 B.2.2, T.87 C.2.2)."""
-        at, jfif, adobe = 2, False, None
-        while True:
-            if source[at] != 0xFF:
-                raise UnreadableImage("damaged pixel data: no JPEG marker where one should be")
-            marker = source[at + 1]
-            if marker == 0xFF:
-                at += 1
-                continue
-            (length,) = struct.unpack_from(">H", source, at + 2)
-            body = source[at + 4 : at + 2 + length]
+        """Read the marker segments up to the frame header (ITU-T T.81 B.2.2, T.87 C.2.2)."""
+        jfif, adobe = False, None
+        for marker, body, _ in jpeg_segments(source):
             if marker == 0xE0 and body.startswith(b"JFIF"):
                 jfif = True
             elif marker == 0xEE and body.startswith(b"Adobe") and len(body) >= 12:
                 adobe = body[11]
-            elif marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+            elif marker in FRAME_HEADERS:
                 precision, height, width, components = struct.unpack_from(">BHHB", body)
-                ids = bytes(body[6 : 6 + 3 * components : 3])
+                ids = body[6 : 6 + 3 * components : 3]
                 return cls(width, height, components, precision, marker, ids, jfif, adobe)
-            elif marker in (0xD9, 0xDA):
-                raise UnreadableImage("damaged pixel data: no frame header")
-            at += 2 + length
+        raise UnreadableImage("a damaged JPEG: no size before its pixels")
 
     @classmethod
     def _jpeg_2000(cls, source: bytes) -> Self:
@@ -80,6 +91,33 @@ class Codestream:
         at = source.find(b"\xff\x4f\xff\x51", 0, 4096)
         if at < 0:
             raise UnreadableImage("damaged pixel data: no codestream")
-        _, right, bottom, left, top = struct.unpack_from(">HIIII", source, at + 6)
+        right, bottom, left, top = struct.unpack_from(">IIII", source, at + 8)
         components, depth = struct.unpack_from(">HB", source, at + 40)
         return cls(right - left, bottom - top, components, (depth & 0x7F) + 1, 0x4F)
+
+
+def jpeg_segments(source: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Walk the marker segments of a JPEG up to its first scan.
+
+    Yields:
+        Marker (second byte), content, and where the content starts in `source`.
+
+    Raises:
+        UnreadableImage: Damaged or truncated.
+    """
+    at = 2
+    while True:
+        while source[at : at + 2] == b"\xff\xff":  # fill bytes
+            at += 1
+        if at + 4 > len(source):
+            raise UnreadableImage("a truncated JPEG")
+        marker = source[at + 1]
+        if source[at] != 0xFF or marker in (0x00, 0xD9):
+            raise UnreadableImage("a damaged JPEG")
+        end = at + 2 + max(2, int.from_bytes(source[at + 2 : at + 4], "big"))
+        if end > len(source):
+            raise UnreadableImage("a truncated JPEG")
+        yield marker, source[at + 4 : end], at + 4
+        if marker == START_OF_SCAN:
+            return
+        at = end

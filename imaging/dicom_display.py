@@ -5,6 +5,7 @@ table; the picture is then one look-up per pixel.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -49,8 +50,8 @@ def grayscale(codes: np.ndarray, form: PixelFormat, header: Header, index: int) 
     meaning = _values(every, form)
     brightness = modality(meaning)
     if window is None:
-        present = np.bincount(codes.reshape(-1), minlength=every.size) > 0
-        unpadded = present & ~_padding(meaning, header)
+        present = cv2.calcHist([codes], [0], None, [every.size], [0, every.size]).reshape(-1) > 0
+        unpadded = present & ~_padding(meaning, form, header)
         window = _range(brightness[unpadded], brightness[present])
     return cv2.LUT(codes, _bytes(window(brightness), inverted))
 
@@ -67,19 +68,25 @@ def _values(codes: np.ndarray, form: PixelFormat) -> np.ndarray:
 
 def _modality(header: Header, index: int) -> Transform:
     """The modality LUT, or rescale slope and intercept, or nothing (PS3.3 C.11.1)."""
-    if items := sequence(header.dataset, "ModalityLUTSequence"):
-        return _table(items[0], header, signed=_is_signed(header))
-    group = header.group("PixelValueTransformationSequence", index)
-    slope = (numbers(group, "RescaleSlope") or [1.0])[0] or 1.0
-    intercept = (numbers(group, "RescaleIntercept") or [0.0])[0]
+    if lut := _lut(header.dataset, "ModalityLUTSequence"):
+        return _table(lut, header, signed=_is_signed(header))
+    slope, intercept = _rescale(header, index)
     return lambda values: values * slope + intercept
 
 
+def _rescale(header: Header, index: int) -> tuple[float, float]:
+    """Rescale slope and intercept, 1 and 0 where the file has none that make sense."""
+    group = header.group("PixelValueTransformationSequence", index)
+    slope, intercept = numbers(group, "RescaleSlope"), numbers(group, "RescaleIntercept")
+    return (slope or [1.0])[0] or 1.0, (intercept or [0.0])[0]
+
+
 def _window(header: Header, index: int) -> Transform | None:
-    """The first VOI LUT or else the first window, to [0, 1] (PS3.3 C.11.2); None if there is none."""
+    """The first VOI LUT, or else the first window, to [0, 1] (PS3.3 C.11.2); None without any."""
     group = header.group("FrameVOILUTSequence", index)
-    if items := sequence(group, "VOILUTSequence"):
-        table = _table(items[0], header, signed=True)
+    if lut := _lut(group, "VOILUTSequence"):
+        _, intercept = _rescale(header, index)
+        table = _table(lut, header, signed=_is_signed(header) or intercept < 0)
         entries = table(np.arange(-(1 << 16), 1 << 16, dtype=np.float64))
         low, high = entries.min(), entries.max()
         return lambda values: (table(values) - low) / max(high - low, 1)
@@ -105,13 +112,15 @@ def _range(values: np.ndarray, otherwise: np.ndarray) -> Transform:
     return lambda values: np.clip((values - low) * scale, 0, 1)
 
 
-def _padding(values: np.ndarray, header: Header) -> np.ndarray:
+def _padding(values: np.ndarray, form: PixelFormat, header: Header) -> np.ndarray:
     """Which stored values only fill the frame (PS3.3 C.7.5.1.1.2)."""
     first = numbers(header.dataset, "PixelPaddingValue")
     if not first:
         return np.zeros(values.shape, bool)
     last = numbers(header.dataset, "PixelPaddingRangeLimit") or first
-    low, high = sorted((first[0], last[0]))
+    # written signed or unsigned, whatever the pixels are
+    codes = np.array([first[0], last[0]]).astype(np.int64) & ((1 << form.stored) - 1)
+    low, high = sorted(_values(codes, replace(form, shift=0)))
     return (values >= low) & (values <= high)
 
 
@@ -129,6 +138,12 @@ def _bytes(brightness: np.ndarray, inverted: bool) -> np.ndarray:
     if inverted:
         brightness = 1 - brightness
     return np.rint(brightness * 255).astype(np.uint8)
+
+
+def _lut(dataset: Dataset, keyword: str) -> Dataset | None:
+    """First item of an LUT sequence that has one in it."""
+    items = sequence(dataset, keyword)
+    return items[0] if items and value(items[0], "LUTData") else None
 
 
 def _table(item: Dataset, header: Header, *, signed: bool) -> Transform:

@@ -6,6 +6,7 @@ never even parsed.
 
 import logging
 import math
+import re
 import struct
 import warnings
 import zlib
@@ -13,9 +14,11 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-import pydicom
+from pydicom import dcmread
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -24,7 +27,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage
+from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage, foreign_errors
 from imaging.image import Facts
 
 # pydicom's complaints quote values, and values may be a patient's. Ours say enough.
@@ -72,6 +75,7 @@ NEEDED = [
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
 ]
+TAGS: list[BaseTag | int] = [tag for keyword in NEEDED if (tag := tag_for_keyword(keyword))]
 
 # Modality implied by the SOP class, for files whose Modality is empty.
 MODALITIES = {
@@ -160,10 +164,8 @@ def value(dataset: Dataset, keyword: str) -> Any:
     Raises:
         UnreadableImage: pydicom cannot make sense of the bytes.
     """
-    try:
+    with foreign_errors(f"{keyword} is damaged"):
         return dataset.get(keyword)
-    except Exception as error:
-        raise UnreadableImage(f"{keyword} is damaged") from error
 
 
 def text(dataset: Dataset, keyword: str) -> str:
@@ -213,35 +215,26 @@ def read_header(data: bytes, most_bytes: int) -> Header:
     Raises:
         ImagingError: No DICOM, or a deflated file that is too large.
     """
-    try:
-        header = _parse(data, most_bytes)
-    except (EOFError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        raise UnreadableImage("a damaged DICOM header") from error
-    except (struct.error, zlib.error, NotImplementedError, RecursionError, OSError) as error:
-        raise UnreadableImage("a damaged DICOM header") from error
-    return header
+    with foreign_errors("a damaged DICOM header"):
+        return _parse(data, most_bytes)
 
 
 def _parse(data: bytes, most_bytes: int) -> Header:
     body = data
-    stream = BytesIO(data)
-    if data[128:132] == b"DICM" and DeflatedExplicitVRLittleEndian.encode() in data[132:2048]:
+    if DeflatedExplicitVRLittleEndian.encode() in data[132:2048]:
+        stream = BytesIO(data)
         stream.seek(132)
-        meta = read_dataset(stream, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
+        read_dataset(stream, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
         body = _inflate(data[stream.tell() :], most_bytes)
         stream = BytesIO(body)
-        dataset = read_dataset(stream, False, True, stop_when=_at_pixels, specific_tags=NEEDED)
-        implicit, little = False, True
-        syntax = ExplicitVRLittleEndian
-        del meta
+        dataset = read_dataset(stream, False, True, stop_when=_at_pixels, specific_tags=TAGS)
+        dataset.set_original_encoding(False, True)
+        implicit, little, syntax = False, True, ExplicitVRLittleEndian
     else:
-        dataset = pydicom.dcmread(stream, force=True, stop_before_pixels=True, specific_tags=NEEDED)
-        implicit, little = dataset.original_encoding
-        syntax = dataset.file_meta.get("TransferSyntaxUID") or (
-            (ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian)
-            if little
-            else ExplicitVRBigEndian
-        )
+        stream = BytesIO(data)
+        dataset = dcmread(stream, force=True, stop_before_pixels=True, specific_tags=TAGS)
+        implicit, little = (bool(way) for way in dataset.original_encoding)
+        syntax = dataset.file_meta.get("TransferSyntaxUID") or _guessed_syntax(implicit, little)
     order = "<" if little else ">"
     at = stream.tell()
     if at + 8 > len(body):
@@ -267,6 +260,13 @@ def _parse(data: bytes, most_bytes: int) -> Header:
     )
 
 
+def _guessed_syntax(implicit: bool, little: bool) -> UID:
+    """Transfer syntax of a file that does not say, from how its header is written."""
+    if not little:
+        return ExplicitVRBigEndian
+    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+
+
 def _at_pixels(tag: int, _vr: str | None, _length: int) -> bool:
     return tag in PIXEL_TAGS
 
@@ -287,7 +287,7 @@ def check(header: Header, max_megapixels: float) -> None:
         ImageTooLarge: More pixels in a frame than allowed.
         UnreadableImage: A picture whose description contradicts itself.
     """
-    uid = str(value(header.dataset, "SOPClassUID") or "")
+    uid = _sop_class(header)
     what = NO_PICTURES.get(uid) or NO_PICTURE_MODALITIES.get(header.text("Modality"))
     if what:
         raise UnsupportedImage(f"{what}, expected a picture")
@@ -307,7 +307,7 @@ def check(header: Header, max_megapixels: float) -> None:
 
 def facts(header: Header) -> Facts:
     """What the header says about the picture."""
-    sop_class = str(value(header.dataset, "SOPClassUID") or "")
+    sop_class = _sop_class(header)
     modality = header.text("Modality") or MODALITIES.get(sop_class, "")
     return Facts(
         kind="dicom",
@@ -316,6 +316,33 @@ def facts(header: Header) -> Facts:
         frames=max(1, header.integer("NumberOfFrames") or 1),
         modality=modality,
         body_part=header.text("BodyPartExamined"),
-        view=header.text("ViewPosition"),
+        view=header.text("ViewPosition") or _implied_view(header, modality),
         sop_class=sop_class,
     )
+
+
+def _sop_class(header: Header) -> str:
+    """SOP class, from the file's meta header where the data set does not say (as in a DICOMDIR)."""
+    uid = value(header.dataset, "SOPClassUID")
+    if not uid and hasattr(header.dataset, "file_meta"):
+        uid = value(header.dataset.file_meta, "MediaStorageSOPClassUID")
+    return str(uid or "")
+
+
+def _implied_view(header: Header, modality: str) -> str:
+    """LATERAL, where a projection radiograph says so without a ViewPosition; else nothing."""
+    if modality not in ("CR", "DX"):
+        return ""
+    for item in sequence(header.dataset, "ViewCodeSequence"):
+        meaning = text(item, "CodeMeaning")
+        # a decubitus film is taken from the front, with the patient on the side
+        if re.search(r"\bLATERAL\b", meaning) and not re.search("OBLIQUE|DECUBITUS", meaning):
+            return "LATERAL"
+    # Directions of the rows and of the columns (PS3.3 C.7.6.1.1.1): seen from the side, one runs
+    # from front to back and the other along the body.
+    orientation = value(header.dataset, "PatientOrientation")
+    if orientation and not isinstance(orientation, str) and len(orientation) == 2:
+        letters = {str(direction).strip().upper()[:1] for direction in orientation}
+        if letters & {"A", "P"} and letters & {"H", "F"}:
+            return "LATERAL"
+    return ""

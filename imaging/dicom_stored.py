@@ -1,8 +1,11 @@
 """Stored values of one DICOM frame: out of native bytes, or through a decoder library."""
 
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from pydicom import uid
@@ -10,8 +13,9 @@ from pydicom.encaps import get_frame
 from pydicom.pixels import get_decoder
 
 from imaging.codestream import Codestream
-from imaging.dicom_header import Header
-from imaging.errors import UnreadableImage, UnsupportedImage
+from imaging.dicom_header import Header, value
+from imaging.errors import UnreadableImage, UnsupportedImage, foreign_errors
+from imaging.jpeg import decode_jpeg
 
 DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
 
@@ -138,10 +142,8 @@ def stored_values(
     if syntax == DEFLATED_FRAMES:
         source = _encoded_frame(header, form, frames, index)
         size = (form.rows * form.columns * form.samples * form.allocated + 7) // 8
-        try:
+        with foreign_errors("damaged pixel data (Deflated Image Frame)"):
             body = zlib.decompressobj(-zlib.MAX_WBITS).decompress(source, size)
-        except zlib.error as error:
-            raise UnreadableImage("damaged pixel data (Deflated Image Frame)") from error
         return _native(replace(header, body=body, start=0, length=len(body)), form, 0)
     if syntax in PLUGINS or syntax in JPEG:
         return _decoded(_encoded_frame(header, form, frames, index), syntax, form)
@@ -210,42 +212,59 @@ def _encoded_frame(header: Header, form: PixelFormat, frames: int, index: int) -
     if header.length is not None:
         raise UnreadableImage(f"pixel data are not encapsulated, but {header.syntax.name} is")
     tables = [
-        header.dataset.get(keyword)
+        value(header.dataset, keyword)
         for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
     ]
     stream = BytesIO(header.body)
     stream.seek(header.start)
-    try:
+    with foreign_errors("damaged pixel data: its fragments do not add up"):
         return get_frame(
             stream,
             index,
             number_of_frames=frames,
-            extended_offsets=tuple(tables) if all(tables) else None,
+            extended_offsets=(tables[0], tables[1]) if all(tables) else None,
         )
-    except Exception as error:
-        raise UnreadableImage("damaged pixel data: its fragments do not add up") from error
 
 
 def _decoded(source: bytes, syntax: uid.UID, form: PixelFormat) -> tuple[np.ndarray, PixelFormat]:
     """Decode one compressed frame, once its own header agrees with the DICOM header."""
-    stream = None
-    if syntax not in uid.RLETransferSyntaxes:
+    damaged = f"damaged pixel data ({syntax.name})"
+    if syntax in uid.RLETransferSyntaxes:
+        codes, photometric = _through_pydicom(source, syntax, form)
+        return codes, replace(form, allocated=codes.itemsize * 8, planar=False)
+    with foreign_errors(damaged):
         stream = Codestream.parse(source)
-        if (stream.width, stream.height) != (form.columns, form.rows):
-            raise UnreadableImage(
-                f"pixels of {stream.width}x{stream.height}, but the header says "
-                f"{form.columns}x{form.rows}"
-            )
-        if stream.components != form.samples:
-            raise UnreadableImage(
-                f"pixels of {stream.components} components, but the header says {form.samples}"
-            )
+    found, expected = stream.size, (form.columns, form.rows, form.samples)
+    if found != expected:
+        raise UnreadableImage(
+            "the compressed picture has {}x{} pixels of {} samples, ".format(*found)
+            + "the header says {}x{} of {}".format(*expected)
+        )
     if syntax in JPEG:
-        from imaging.jpeg import decode_jpeg
+        with foreign_errors(damaged):
+            codes = decode_jpeg(source, stream)
+        photometric = stream.photometric or form.photometric
+        stored = min(form.stored, codes.itemsize * 8)
+    else:
+        codes, photometric = _through_pydicom(source, syntax, form)
+        stored = stream.precision
+    return codes, replace(
+        form,
+        photometric=photometric,
+        allocated=codes.itemsize * 8,
+        stored=stored,
+        shift=0,
+        planar=False,
+    )
 
-        return decode_jpeg(source, stream, syntax, form)
-    decoder = get_decoder(syntax)
-    options = {
+
+def _through_pydicom(source: bytes, syntax: uid.UID, form: PixelFormat) -> tuple[np.ndarray, str]:
+    """Decode with the libraries that pydicom knows how to call.
+
+    Returns:
+        Unsigned codes, shape (H, W) or (H, W, 3), and their photometric interpretation.
+    """
+    options: dict[str, Any] = {
         "rows": form.rows,
         "columns": form.columns,
         "number_of_frames": 1,
@@ -257,31 +276,20 @@ def _decoded(source: bytes, syntax: uid.UID, form: PixelFormat) -> tuple[np.ndar
         "planar_configuration": int(form.planar),
         "pixel_keyword": "PixelData",
     }
-    failures = []
-    for plugin in PLUGINS[syntax]:
-        try:
-            values, properties = decoder.as_array(
-                _as_fragment(source),
-                index=0,
-                raw=True,
-                validate=False,
-                decoding_plugin=plugin,
-                **options,
-            )
-        except Exception as error:
-            failures.append(error)
-            continue
-        codes = values.view(f"u{values.dtype.itemsize}")
-        bits = stream.precision if stream else form.stored
-        return codes, replace(
-            form,
-            photometric=str(properties["photometric_interpretation"]),
-            allocated=codes.dtype.itemsize * 8,
-            stored=min(bits, codes.dtype.itemsize * 8),
-            shift=0 if stream else form.shift,
-            planar=False,
-        )
-    raise UnreadableImage(f"damaged pixel data ({syntax.name})") from failures[0]
+    *first, last = PLUGINS[syntax]
+    fragment = _as_fragment(source)
+    decode = partial(
+        get_decoder(syntax).as_array, fragment, index=0, raw=True, validate=False, **options
+    )
+    for plugin in first:
+        with suppress(UnreadableImage), foreign_errors(""):
+            return _codes(*decode(decoding_plugin=plugin))
+    with foreign_errors(f"damaged pixel data ({syntax.name})"):
+        return _codes(*decode(decoding_plugin=last))
+
+
+def _codes(values: np.ndarray, properties: dict[str, Any]) -> tuple[np.ndarray, str]:
+    return values.view(f"u{values.itemsize}"), str(properties["photometric_interpretation"])
 
 
 def _as_fragment(frame: bytes) -> bytes:

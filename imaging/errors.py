@@ -8,6 +8,9 @@ ImagingError                code
 └── FrameNotFound           bad_option     the frame asked for is not in the file
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ImagingError(Exception):
     """A picture could not be used.
@@ -43,7 +46,7 @@ class ImageTooLarge(ImagingError):
 
 
 class UnsuitableImage(ImagingError):
-    """A valid picture that contradicts what the model accepts, such as a knee sent to a chest model."""
+    """A valid picture that the model was not made for, such as a knee sent to a chest model."""
 
     code = "not_suitable"
 
@@ -52,3 +55,18 @@ class FrameNotFound(ImagingError):
     """The frame asked for is not in the file."""
 
     code = "bad_option"
+
+
+@contextmanager
+def foreign_errors(problem: str) -> Iterator[None]:
+    """Turn whatever a third-party decoder raises into an UnreadableImage.
+
+    Their messages may quote a patient's data, so they stay in the cause and `problem` is ours.
+    Running out of memory is no fault of the file's, and passes.
+    """
+    try:
+        yield
+    except (ImagingError, MemoryError):
+        raise
+    except Exception as error:
+        raise UnreadableImage(problem) from error

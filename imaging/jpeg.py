@@ -1,69 +1,68 @@
-"""Classic JPEG inside DICOM, every process and 8 to 16 bits, through GDCM."""
-
-from dataclasses import replace
-from typing import TYPE_CHECKING
+"""Classic JPEG inside DICOM: every process, lossy to lossless, 8 to 16 bits, through GDCM."""
 
 import gdcm
 import numpy as np
 
-from imaging.codestream import Codestream
+from imaging.codestream import START_OF_SCAN, Codestream, jpeg_segments
 from imaging.errors import UnreadableImage
 
-if TYPE_CHECKING:
-    from imaging.dicom_stored import PixelFormat
-
-gdcm.Trace.WarningOff()
-gdcm.Trace.ErrorOff()
-gdcm.Trace.DebugOff()
+SEQUENTIAL = (0xC0, 0xC1)
 
 
-def decode_jpeg(
-    source: bytes, stream: Codestream, syntax: str, form: "PixelFormat"
-) -> tuple[np.ndarray, "PixelFormat"]:
-    """Decode one frame.
+def decode_jpeg(source: bytes, stream: Codestream) -> np.ndarray:
+    """Decode one frame; colors stay what they are in the codestream, mostly YCbCr.
+
+    GDCM is called at its codec, not at its image as pydicom does: so it decodes 12-bit and
+    progressive pictures too, and does not first try, complaining, with the wrong precision.
+
+    Args:
+        source: The compressed frame.
+        stream: What its header says.
 
     Returns:
-        Unsigned codes, shape (H, W) or (H, W, 3), and their format.
+        Unsigned codes, uint8 or uint16, shape (H, W) or (H, W, 3).
     """
     if source.rfind(b"\xff\xd9") < 0:
         raise UnreadableImage("truncated pixel data: the JPEG has no end")
-    photometric = form.photometric
-    if stream.components == 3:
-        if stream.component_ids.upper() == b"RGB" or stream.adobe == 0:
-            photometric = "RGB"
-        elif stream.jfif or stream.adobe == 1:
-            photometric = "YBR_FULL"
-    allocated = 8 if stream.precision <= 8 else 16
+    if stream.process in SEQUENTIAL:
+        source = _whole_spectrum(source)
+    # GDCM holds three libraries, for up to 8, 12 and 16 bits, and chooses by the bits allocated.
+    bits = next(bits for bits in (8, 12, 16) if stream.precision <= bits)
+    codec = gdcm.JPEGCodec()
+    codec.SetNumberOfDimensions(2)
+    codec.SetDimensions((stream.width, stream.height, 1))
+    codec.SetPlanarConfiguration(0)
+    codec.SetPhotometricInterpretation(
+        gdcm.PhotometricInterpretation(
+            gdcm.PhotometricInterpretation.RGB
+            if stream.components == 3
+            else gdcm.PhotometricInterpretation.MONOCHROME2
+        )
+    )
+    codec.SetPixelFormat(gdcm.PixelFormat(stream.components, bits, bits, bits - 1, 0))
     fragment = gdcm.Fragment()
     fragment.SetByteStringValue(source)
     fragments = gdcm.SequenceOfFragments.New()
     fragments.AddFragment(fragment)
-    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
-    element.SetValue(fragments.__ref__())
-    image = gdcm.Image()
-    image.SetNumberOfDimensions(2)
-    image.SetDimensions((form.columns, form.rows, 1))
-    image.SetDataElement(element)
-    named = gdcm.PhotometricInterpretation.GetPIType(photometric)
-    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(named))
-    if form.samples == 3:
-        image.SetPlanarConfiguration(0)
-    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(str(syntax))))
-    image.SetPixelFormat(
-        gdcm.PixelFormat(
-            form.samples, allocated, stream.precision, stream.precision - 1, int(form.signed)
-        )
-    )
-    try:
-        # GDCM's wrapper hands bytes out as text
-        decoded = image.GetBuffer().encode("utf-8", "surrogateescape")
-    except Exception as error:
-        raise UnreadableImage("damaged pixel data (JPEG)") from error
-    shape = (form.rows, form.columns, 3)[: 2 + (form.samples == 3)]
-    codes = np.frombuffer(decoded, np.uint8 if allocated == 8 else np.uint16)
-    if codes.size != int(np.prod(shape)):
+    encoded = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+    encoded.SetValue(fragments.__ref__())
+    decoded = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+    if not codec.Decode(encoded, decoded):
         raise UnreadableImage("damaged pixel data (JPEG)")
-    stored = min(form.stored, allocated)
-    return codes.reshape(shape), replace(
-        form, photometric=photometric, allocated=allocated, stored=stored, shift=0, planar=False
-    )
+    # GDCM's wrapper hands bytes out as text.
+    content = decoded.GetByteValue().GetBuffer().encode("utf-8", "surrogateescape")
+    codes = np.frombuffer(content, np.uint8 if bits == 8 else np.uint16)
+    color = (3,) if stream.components == 3 else ()
+    return codes.reshape(stream.height, stream.width, *color)
+
+
+def _whole_spectrum(source: bytes) -> bytes:
+    """Let a sequential scan say that it holds all 64 coefficients, as it must (T.81 B.2.3).
+
+    Some encoders write zeros there, and the decoder complains on stderr.
+    """
+    for marker, body, start in jpeg_segments(source):
+        if marker == START_OF_SCAN and body[-3:] != b"\0\x3f\0":
+            end = start + len(body)
+            return source[: end - 3] + b"\0\x3f\0" + source[end:]
+    return source

@@ -2,11 +2,13 @@
 
 import struct
 import zlib
+from collections.abc import Callable
 from functools import partial
 
 import cv2
 import numpy as np
 
+from imaging.codestream import START_OF_SCAN, Codestream, jpeg_segments
 from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage
 from imaging.image import Facts, ImageFile
 
@@ -14,7 +16,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
 
 # How to bring a picture upright, by EXIF orientation (tag 0x0112); 1 is upright already.
-UPRIGHT = {
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda pixels: cv2.flip(pixels, 1),
     3: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_180),
     4: lambda pixels: cv2.flip(pixels, 0),
@@ -63,7 +65,7 @@ def _png_header(data: bytes) -> tuple[int, int, int]:
     """Width, height and orientation of a PNG whose every chunk is whole."""
     orientation = 1
     width = height = 0
-    seen = set()
+    seen: set[bytes] = set()
     at = len(PNG)
     while True:
         if at + 12 > len(data):
@@ -95,36 +97,20 @@ def _png_header(data: bytes) -> tuple[int, int, int]:
 def _jpeg_header(data: bytes) -> tuple[int, int, int]:
     """Width, height and orientation of a JPEG that has an end."""
     orientation = 1
-    at = 2
-    while True:
-        while data[at : at + 2] == b"\xff\xff":
-            at += 1
-        if at + 4 > len(data):
-            raise UnreadableImage("a truncated JPEG")
-        if data[at] != 0xFF:
-            raise UnreadableImage("a damaged JPEG")
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        body = data[at + 4 : at + 2 + length]
+    for marker, body, start in jpeg_segments(data):
         if marker == 0xE1 and body.startswith(b"Exif\0\0") and orientation == 1:
             orientation = _exif_orientation(body[6:])
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            break
-        elif marker in (0xD9, 0xDA):
-            raise UnreadableImage("a damaged JPEG: no size before its pixels")
-        at += 2 + length
-    if len(body) < 6:
-        raise UnreadableImage("a truncated JPEG")
-    precision, height, width, components = struct.unpack_from(">BHHB", body)
-    if marker not in (0xC0, 0xC1, 0xC2) or precision != 8:
+        elif marker == START_OF_SCAN and data.rfind(b"\xff\xd9", start) < 0:
+            raise UnreadableImage("a truncated JPEG")
+    frame = Codestream.parse(data)
+    if frame.process not in (0xC0, 0xC1, 0xC2) or frame.precision != 8:
         raise UnsupportedImage(
-            f"a JPEG with {precision} bits of process SOF{marker - 0xC0}; "
+            f"a JPEG of {frame.precision} bits, process SOF{frame.process & 0xF}; "
             "expected 8 bits, baseline or progressive"
         )
-    if components not in (1, 3):
-        raise UnsupportedImage(f"a JPEG with {components} components, expected gray or RGB")
-    if data.rfind(b"\xff\xd9", at) < 0:
-        raise UnreadableImage("a truncated JPEG")
-    return width, height, orientation
+    if frame.components not in (1, 3):
+        raise UnsupportedImage(f"a JPEG of {frame.components} colors (CMYK), expected gray or RGB")
+    return frame.width, frame.height, orientation
 
 
 def _exif_orientation(tiff: bytes) -> int:
@@ -159,7 +145,7 @@ def _decode(data: bytes, kind: str, shape: tuple[int, int], orientation: int) ->
         pixels = _over_black(pixels)
     if pixels.ndim == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    return UPRIGHT.get(orientation, lambda same: same)(pixels)
+    return UPRIGHT[orientation](pixels) if orientation in UPRIGHT else pixels
 
 
 def _over_black(pixels: np.ndarray) -> np.ndarray:

@@ -134,6 +134,10 @@ def _resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     rows, columns = pixels.shape[:2]
     if (rows, columns) == (height, width):
         return pixels
+    # Averaging 2x2 is 40 times faster than by a broken number; 4 to 1 is still left to the latter.
+    while rows >= 8 * height and columns >= 8 * width and rows % 2 == columns % 2 == 0:
+        rows, columns = rows // 2, columns // 2
+        pixels = cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_AREA)
     # OpenCV's INTER_AREA averages only where both axes shrink: shrink first, then grow.
     shrunk = (min(width, columns), min(height, rows))
     if shrunk != (columns, rows):
