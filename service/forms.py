@@ -122,7 +122,7 @@ def form_schema(options: type[ClassifyOptions]) -> dict[str, Any]:
 
 def _checked(options: type[Options], texts: dict[str, str]) -> Options:
     try:
-        return options(**texts)
+        return options.model_validate(texts)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         problem = first["msg"].removeprefix("Value error, ")

@@ -4,8 +4,8 @@ import hashlib
 import logging
 from dataclasses import dataclass
 
-from imaging.image import Facts, MedicalImage
-from imaging.reading import ImageFile, open_image
+from imaging.image import Facts, ImageFile, MedicalImage
+from imaging.reading import open_image
 from models.classifier import Classifier, Prediction
 from models.errors import BrokenModel, ModelNotFound
 from models.store import load_one, model_names

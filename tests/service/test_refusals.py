@@ -1,0 +1,227 @@
+"""Whatever a client sends: an answer in the envelope, never a 500."""
+
+import random
+
+import pytest
+
+from tests.service.pictures import png, square
+
+PICTURE = png(square(100, 120, 20, 30))
+
+
+def refused(answer, status, code):
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert set(error) == {"code", "message", "request_id"}
+    assert error["code"] == code
+    assert error["message"]
+    assert error["request_id"] == answer.headers["X-Request-ID"]
+    return error["message"]
+
+
+def part(name, content, *, file=False, raw_name=None):
+    disposition = b'form-data; name="' + (raw_name or name.encode()) + b'"'
+    disposition += b'; filename="a.png"' if file else b""
+    head = b"--edge\r\nContent-Disposition: " + disposition + b"\r\n\r\n"
+    return head + content + b"\r\n"
+
+
+IMAGE = part("image", PICTURE, file=True)
+MODEL = part("model", b"skin")
+END = b"--edge--\r\n"
+
+
+def post(client, body, content_type="multipart/form-data; boundary=edge", path="/classify"):
+    return client.post(path, content=body, headers={"Content-Type": content_type})
+
+
+def test_a_proper_form_is_answered(client):
+    assert post(client, IMAGE + MODEL + END).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/nowhere", "/classify/", "/web/nothing.js", "/docs", "/docs.json"]
+)
+def test_unknown_paths_answer_in_the_envelope(client, path):
+    refused(client.get(path), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/classify"), ("PUT", "/explain"), ("POST", "/models"), ("DELETE", "/")],
+)
+def test_wrong_methods_answer_in_the_envelope(client, method, path):
+    answer = client.request(method, path)
+
+    refused(answer, 405, "method_not_allowed")
+    assert answer.headers["Allow"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (MODEL + END, 400, "bad_request"),
+        (IMAGE + IMAGE + MODEL + END, 400, "bad_request"),
+        (part("image", b"", file=True) + MODEL + END, 400, "bad_request"),
+        (part("image", b"http://127.0.0.1/a.png") + MODEL + END, 400, "bad_request"),
+        (part("image", PICTURE) + MODEL + END, 400, "bad_request"),
+        (IMAGE + MODEL + MODEL + END, 400, "bad_option"),
+        (IMAGE + part("imgae", b"1") + END, 400, "bad_option"),
+        (IMAGE + part("model", b"skin", file=True) + END, 400, "bad_option"),
+        (IMAGE + part("model", b"\xff\xfe") + END, 400, "bad_option"),
+        (IMAGE + part("", b"1", raw_name=b"\xff") + END, 400, "bad_option"),
+        (IMAGE + part("model", b"x" * 2000) + END, 400, "bad_option"),
+        (IMAGE + part("model", b"") + END, 400, "bad_option"),
+        (IMAGE + part("model", b"sk\x00in") + END, 404, "model_not_found"),
+        (IMAGE + part("model", b"../skin") + END, 404, "model_not_found"),
+        (IMAGE + MODEL, 400, "bad_request"),
+        (IMAGE[:60], 400, "bad_request"),
+        (b"", 400, "bad_request"),
+        (b"nonsense", 400, "bad_request"),
+        (b"--edge\r\n\r\nno headers\r\n" + END, 400, "bad_request"),
+        (b"--edge\r\nContent-Disposition: attachment\r\n\r\nx\r\n" + END, 400, "bad_request"),
+    ],
+    ids=[
+        *("no image", "image twice", "image empty", "image an address", "image as text"),
+        *("option twice", "unknown field", "option as file", "option not UTF-8", "name not UTF-8"),
+        *("option too long", "option empty", "NUL in option", "path as option"),
+        *("no last boundary", "cut off", "empty body", "no form", "no headers", "no name"),
+    ],
+)
+def test_a_bad_form_is_refused(client, body, status, code):
+    refused(post(client, body), status, code)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("application/json", 415),
+        ("application/vnd.bentoml+pickle", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("", 415),
+        ("multipart/form-data", 400),
+        ("multipart/form-data; boundary=", 400),
+        ("multipart/form-data; boundary=" + "x" * 300, 400),
+        ("multipart/form-data; boundary=other", 400),
+    ],
+)
+def test_a_body_that_is_no_form_is_refused(client, content_type, status):
+    assert post(client, IMAGE + MODEL + END, content_type).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *[("frame", value) for value in ("0", "-1", "1.5", "one", "9" * 400, " 1", "\uff11")],
+        *[("force", value) for value in ("yes", "2", "True!")],
+        *[("opacity", value) for value in ("nan", "inf", "-0.1", "1.1", "half", "1e999")],
+        *[("max_side", value) for value in ("63", "4097", "1e9", "-5", "")],
+        *[("output", value) for value in ("png", "", "OVERLAY")],
+        *[("colormap", value) for value in ("jet2", "../turbo")],
+    ],
+)
+def test_a_bad_option_is_refused_by_name(client, option, value):
+    answer = client.post(
+        "/explain", files={"image": PICTURE}, data={"model": "skin", option: value}
+    )
+
+    message = refused(answer, 400, "bad_option")
+    assert option in message
+
+
+def test_an_unknown_model_is_not_found(client):
+    answer = client.post("/classify", files={"image": PICTURE}, data={"model": "brain"})
+
+    assert "chest, skin" in refused(answer, 404, "model_not_found")
+
+
+def test_an_unknown_target_is_not_found(client):
+    answer = client.post(
+        "/explain", files={"image": PICTURE}, data={"model": "skin", "target": "measles"}
+    )
+
+    assert "melanoma" in refused(answer, 404, "target_not_found")
+
+
+def test_a_file_that_is_no_picture_is_unreadable(client):
+    answer = client.post("/classify", files={"image": b"hello"}, data={"model": "skin"})
+
+    refused(answer, 422, "unreadable")
+
+
+def test_a_cut_off_picture_is_unreadable(client):
+    answer = client.post("/classify", files={"image": PICTURE[:80]}, data={"model": "skin"})
+
+    refused(answer, 422, "unreadable")
+
+
+def test_a_picture_of_too_many_pixels_is_refused(serve_here, models_folder):
+    client = serve_here(models_folder, max_megapixels=0.01)
+
+    answer = client.post("/classify", files={"image": PICTURE}, data={"model": "skin"})
+
+    refused(answer, 413, "too_large")
+
+
+def test_a_body_over_the_limit_is_refused(serve_here, models_folder):
+    client = serve_here(models_folder, max_upload_mb=0.1)
+
+    answer = client.post("/classify", files={"image": bytes(200_000)}, data={"model": "skin"})
+
+    assert "0.1 MB" in refused(answer, 413, "too_large")
+
+
+def test_a_body_over_the_limit_is_refused_before_it_has_all_come(serve_here, models_folder):
+    client = serve_here(models_folder, max_upload_mb=0.1)
+
+    def endless():  # chunked: no length is announced
+        yield b'--edge\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+        for _ in range(100):
+            yield bytes(10_000)
+
+    refused(post(client, endless()), 413, "too_large")
+
+
+def test_the_unexpected_is_a_500_without_details(client, monkeypatch, caplog):
+    def fail(*_):
+        raise ZeroDivisionError("Doe^John")
+
+    monkeypatch.setattr("service.reading_room.ReadingRoom.read", fail)
+
+    answer = client.post("/classify", files={"image": PICTURE}, data={"model": "skin"})
+
+    assert "Doe" not in refused(answer, 500, "internal_error")
+    assert answer.headers["X-Request-ID"] in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("given", ["ward-7.42", "a" * 64])
+def test_a_safe_request_id_is_kept(client, given):
+    answer = client.get("/models", headers={"X-Request-ID": given})
+
+    assert answer.headers["X-Request-ID"] == given
+
+
+@pytest.mark.parametrize("given", ["", "a b", "a" * 65, "<script>", "Doe^John"])
+def test_any_other_request_id_is_replaced(client, given):
+    answer = client.get("/models", headers={"X-Request-ID": given})
+
+    assert answer.headers["X-Request-ID"] != given
+    assert len(answer.headers["X-Request-ID"]) == 32
+
+
+def test_no_mutation_of_a_request_brings_a_500(client):
+    dice = random.Random(0)
+    body = IMAGE + MODEL + part("force", b"1") + part("max_side", b"64") + END
+    for _ in range(300):
+        mutated = bytearray(body)
+        for _ in range(dice.randint(1, 8)):
+            at = dice.randrange(len(mutated))
+            if dice.random() < 0.5:
+                mutated[at] = dice.randrange(256)
+            else:
+                del mutated[at : at + dice.randint(1, 40)]
+        answer = post(client, bytes(mutated), path="/explain")
+        assert answer.status_code < 500, bytes(mutated)
+        if answer.status_code != 200:
+            assert set(answer.json()) == {"error"}

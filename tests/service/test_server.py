@@ -1,0 +1,145 @@
+"""What only the real server shows: BentoML's routes around ours, the log, the metrics."""
+
+import json
+import re
+import shutil
+import socket
+
+import httpx
+
+from tests.models_factory import square_model
+from tests.service.conftest import Server
+from tests.service.pictures import film, square
+
+NAME = "Canary^Birdie"
+SECRETS = ("canary", "birdie", "19471103", "id-4711-9")
+
+
+def test_the_server_is_alive_ready_and_measured(server):
+    assert all(
+        httpx.get(f"{server.url}/{probe}").status_code == 200
+        for probe in ("livez", "healthz", "readyz")
+    )
+
+    answer = httpx.post(f"{server.url}/classify", files={"image": film(square(200, 160, 20, 30))})
+
+    assert answer.status_code == 200
+    metrics = httpx.get(f"{server.url}/metrics").text
+    assert 'care_predictions_total{label="square",model="chest"}' in metrics
+    assert 'care_model_ready{model="chest"} 1.0' in metrics
+    assert "care_stage_seconds_bucket" in metrics
+    assert "bentoml_service_request_total" in metrics
+
+
+def test_the_page_and_not_bentomls_own_is_at_the_root(server):
+    page = httpx.get(server.url)
+
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert "Not a medical device" in page.text
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+
+
+def test_paths_bentoml_would_serve_otherwise_are_ours(server):
+    for method, path, status in (
+        ("GET", "/docs.json", 404),
+        ("GET", "/static_content/index.css", 404),
+        ("GET", "/nowhere", 404),
+        ("GET", "/classify", 405),
+    ):
+        answer = httpx.request(method, server.url + path)
+        assert answer.status_code == status
+        assert answer.json()["error"]["request_id"] == answer.headers["X-Request-ID"]
+
+
+def test_an_upload_over_the_limit_is_refused_while_it_is_sent(server):
+    def chunks():
+        yield b'--e\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+        for _ in range(80):
+            yield bytes(1_000_000)
+
+    answer = httpx.post(
+        f"{server.url}/classify",
+        content=chunks(),
+        headers={"Content-Type": "multipart/form-data; boundary=e"},
+    )
+
+    assert answer.status_code == 413
+    assert answer.json()["error"]["code"] == "too_large"
+
+
+def test_a_client_that_leaves_early_harms_nobody(server):
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(
+            b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n"
+            b"Content-Type: multipart/form-data; boundary=e\r\n\r\n--e\r\n"
+        )
+
+    assert httpx.get(f"{server.url}/readyz").status_code == 200
+    assert "Traceback" not in server.log
+
+
+def test_a_patient_named_in_a_file_appears_nowhere_else(server):
+    pixels = square(200, 160, 20, 30)
+    identity = {"PatientName": NAME, "PatientID": "ID-4711-9", "PatientBirthDate": "19471103"}
+    good = film(pixels, **identity)
+    bad = [
+        good[: len(good) // 2],
+        good[:900],
+        film(pixels, **identity, BodyPartExamined="KNEE"),
+        film(pixels, **identity, BitsAllocated=9),
+    ]
+    answers = []
+    for data in (good, *bad):
+        files = {"image": (f"{NAME}.dcm", data, "application/dicom")}
+        for options in ({}, {"model": "chest"}, {"model": "chest", "force": "1"}):
+            answers.append(httpx.post(f"{server.url}/classify", files=files, data=options))
+        for output in ("overlay", "heatmap", "json", "layers"):
+            options = {"model": "chest", "output": output, "max_side": "64"}
+            answers.append(httpx.post(f"{server.url}/explain", files=files, data=options))
+
+    assert {answer.status_code for answer in answers} >= {200, 400, 422}
+    assert all(answer.status_code < 500 for answer in answers)
+    seen = [answer.content + str(answer.headers).encode() for answer in answers]
+    seen += [server.log.encode(), httpx.get(f"{server.url}/metrics").content]
+    for secret in SECRETS:
+        assert not any(secret.encode() in text.lower() for text in seen)
+
+
+def test_each_request_is_one_line_in_the_log(server):
+    for request_id, path in (("first-line", "/models"), ("second-line", "/Canary/Birdie")):
+        httpx.get(server.url + path, headers={"X-Request-ID": request_id})
+
+    lines = [line for line in server.log.splitlines() if re.search("(first|second)-line", line)]
+    assert len(lines) == 2
+    assert "status=200" in lines[0]
+    assert "status=404 code=not_found" in lines[1]
+
+
+def test_a_broken_model_keeps_the_service_from_being_ready(tmp_path):
+    models = tmp_path / "models"
+    square_model(models, "good")
+    broken = square_model(models, "tampered")
+    with (broken / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+    shutil.copytree(broken, models / "odd")
+    (models / "odd" / "card.json").write_text(json.dumps({"name": "odd"}))
+    server = Server(models, tmp_path / "log.txt")
+    try:
+        server.wait()
+        post = {"files": {"image": film(square(64, 64, 8, 8))}}
+
+        assert httpx.get(f"{server.url}/livez").status_code == 200
+        assert httpx.get(f"{server.url}/readyz").status_code == 503
+        assert [one["name"] for one in httpx.get(f"{server.url}/models").json()["models"]] == [
+            "good"
+        ]
+        for options, status in (({"model": "good"}, 200), ({"model": "tampered"}, 503), ({}, 503)):
+            answer = httpx.post(f"{server.url}/classify", data=options, **post)
+            assert answer.status_code == status
+            if status == 503:
+                assert answer.json()["error"]["code"] == "model_unavailable"
+        assert "model tampered is broken" in server.log
+        assert "model odd is broken" in server.log
+    finally:
+        server.stop()
