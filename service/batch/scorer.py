@@ -1,14 +1,13 @@
 """One file in, one row out. Whoever calls it, the row is the same."""
 
 import hashlib
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from imaging.errors import ImagingError, UnreadableImage
-from imaging.image import MedicalImage
+from imaging.errors import ImagingError
+from imaging.image import Facts, MedicalImage
 from imaging.overlay import encode_png, overlay, shrink
-from imaging.reading import ImageFile, open_image
+from imaging.reading import open_image
 from models.classifier import Prediction
 from models.store import load_one
 
@@ -75,17 +74,16 @@ class Scorer:
         """
         path = self.job.folder / file
         try:
-            opened = _open(path)
-            problem = self._classifier.card.accepts.contradiction(opened.facts)
-            if problem and not self.job.force:
-                self._classifier.card.accepts.check(opened.facts)
+            opened = open_image(path)
+            forced = self._accept(opened.facts)
             picture = opened.read(self.job.frame)
         except ImagingError as error:
             return error_row(file, error.code, error.problem)
         [prediction] = self._classifier.classify([picture])
         if self.job.overlays:
-            name = f"{number:06d}-{_digest(path)}.png"
-            _write_overlay(self.job.overlays / name, picture, prediction)
+            # not named like the file: that is often a patient's name
+            png = self.job.overlays / f"{number:06d}-{_digest(path)[:8]}.png"
+            png.write_bytes(_draw(picture, prediction, forced))
         label, probability = prediction.ranked()[0]
         row: Row = {
             "file": file,
@@ -93,29 +91,29 @@ class Scorer:
             "label": label,
             "probability": round(probability, DIGITS),
         }
-        if problem:
-            row |= {"error_code": "forced", "error": problem}
+        if forced:
+            row |= {"error_code": "forced", "error": forced}
         for label, probability in zip(self.labels, prediction.probabilities, strict=True):
             row[f"p_{label}"] = round(float(probability), DIGITS)
         return row
 
+    def _accept(self, facts: Facts) -> str | None:
+        """Refuse a file that contradicts the model; if forced, say what was overridden instead."""
+        accepts = self._classifier.card.accepts
+        if self.job.force:
+            return accepts.contradiction(facts)
+        accepts.check(facts)
+        return None
 
-def _open(path: Path) -> ImageFile:
-    try:
-        # opening a named pipe would wait for a writer, forever
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UnreadableImage("not a regular file")
-        return open_image(path)
-    except OSError as error:
-        # strerror alone: the message proper repeats the file's name
-        raise UnreadableImage(f"cannot be opened: {error.strerror}") from error
+
+def _draw(picture: MedicalImage, prediction: Prediction, forced: str | None) -> bytes:
+    """Draw the evidence for the top label, as PNG."""
+    small = shrink(picture.pixels, OVERLAY_SIDE)
+    heatmap, peak = prediction.heatmap(prediction.top, small.shape[:2])
+    note = f"forced: {forced[:60]}" if forced else None
+    return encode_png(overlay(small, heatmap, peak=peak, label=prediction.top, note=note))
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:8]
-
-
-def _write_overlay(path: Path, picture: MedicalImage, prediction: Prediction) -> None:
-    """Write the top label's overlay. Named by row and digest: file names are often patients'."""
-    raise NotImplementedError
+        return hashlib.file_digest(stream, "sha256").hexdigest()

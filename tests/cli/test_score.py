@@ -1,0 +1,114 @@
+"""`care score`, as a person types it."""
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+from tests.models_factory import square_model
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    square_model(tmp_path / "models")
+    folder = tmp_path / "films"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "good.png"), np.full((32, 32), 200, np.uint8))
+    return folder
+
+
+def care_score(folder: Path, *options: str, model: str = "square") -> Result:
+    models, out = folder.parent / "models", folder.parent / "scores.csv"
+    arguments = ["score", folder, "--model", model, "--models", models, "--out", out]
+    return CliRunner().invoke(app, [*map(str, arguments), "--workers", "0", *options])
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder.parent / "scores.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_folder_becomes_a_table(folder: Path):
+    result = care_score(folder)
+
+    assert result.exit_code == 0
+    assert [row["status"] for row in rows(folder)] == ["ok"]
+    assert "1 files: 1 scored, 0 errors" in result.stderr
+
+
+def test_a_bad_file_is_no_failure_unless_asked(folder: Path):
+    (folder / "bad.dcm").write_text("no picture")
+
+    assert care_score(folder).exit_code == 0
+    assert care_score(folder, "--fail-on-error").exit_code == 1
+    assert [row["status"] for row in rows(folder)] == ["error", "ok"]
+
+
+def test_an_empty_folder_gives_a_header_and_a_word(folder: Path):
+    (folder / "good.png").unlink()
+
+    result = care_score(folder)
+
+    assert result.exit_code == 0
+    assert rows(folder) == []
+    assert "no files" in result.stderr
+
+
+def test_overlays_appear_in_the_folder_asked_for(folder: Path):
+    overlays = folder.parent / "overlays"
+
+    assert care_score(folder, "--overlays", str(overlays)).exit_code == 0
+    assert [path.name[:7] for path in overlays.iterdir()] == ["000001-"]
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--model", "knee"], "no model 'knee'; there are square"),
+        (["--out", "missing/scores.csv"], "No such file or directory"),
+        (["--out", "."], "is a directory"),
+        (["--models", "missing"], "does not exist"),
+        (["--workers", "-1"], "--workers"),
+        (["--frame", "0"], "--frame"),
+    ],
+)
+def test_a_wrong_option_ends_in_one_line_and_exit_code_2(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], problem: str
+):
+    monkeypatch.chdir(folder)
+
+    result = care_score(folder, *options)
+
+    assert result.exit_code == 2
+    assert problem in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_folder_that_is_not_there_ends_in_exit_code_2(folder: Path):
+    (folder / "good.png").unlink()
+    folder.rmdir()
+
+    result = care_score(folder)
+
+    assert result.exit_code == 2
+    assert "does not exist" in result.stderr
+
+
+def test_overlays_never_go_among_the_files_that_are_scored(folder: Path):
+    assert care_score(folder, "--overlays", str(folder)).exit_code == 2
+
+
+def test_a_stopped_run_says_so_and_leaves_no_table(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("service.batch.scorer.Scorer.__call__", stop)
+
+    result = care_score(folder)
+
+    assert result.exit_code == 130
+    assert not (folder.parent / "scores.csv").exists()

@@ -1,0 +1,53 @@
+"""`care serve` becomes BentoML's server; what it hands over is checked here."""
+
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+
+
+@pytest.fixture
+def handed_over(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    seen: dict[str, object] = {}
+
+    def note(_: str, command: list[str], environment: dict[str, str]) -> None:
+        seen.update(command=" ".join(command[1:]), environment=environment)
+
+    monkeypatch.setattr(os, "execve", note)
+    return seen
+
+
+def test_it_serves_on_port_3000_unless_told(handed_over):
+    assert CliRunner().invoke(app, ["serve"]).exit_code == 0
+
+    assert "bentoml serve service.api:CareService" in handed_over["command"]
+    assert "--port 3000" in handed_over["command"]
+
+
+def test_a_folder_of_models_reaches_the_service(handed_over, tmp_path: Path):
+    result = CliRunner().invoke(app, ["serve", "--models", str(tmp_path), "--port", "8000"])
+
+    assert result.exit_code == 0
+    assert "--port 8000" in handed_over["command"]
+    assert handed_over["environment"]["CARE_MODELS"] == str(tmp_path.resolve())
+
+
+def test_nothing_is_reported_to_anyone(handed_over):
+    CliRunner().invoke(app, ["serve"])
+
+    assert handed_over["environment"]["BENTOML_DO_NOT_TRACK"] == "True"
+
+
+def test_a_machine_without_the_serving_extra_is_told_how_to_get_it(
+    handed_over, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+
+    result = CliRunner().invoke(app, ["serve"])
+
+    assert result.exit_code == 2
+    assert "pip install" in result.stderr
+    assert not handed_over
