@@ -51,7 +51,8 @@ def decode_jpeg(source: bytes, stream: Codestream) -> np.ndarray:
         raise UnreadableImage("damaged pixel data (JPEG)")
     # GDCM's wrapper hands bytes out as text.
     content = decoded.GetByteValue().GetBuffer().encode("utf-8", "surrogateescape")
-    codes = np.frombuffer(content, np.uint8 if bits == 8 else np.uint16)
+    count = stream.height * stream.width * stream.components  # one byte less where that is odd
+    codes = np.frombuffer(content, np.uint8 if bits == 8 else np.uint16, count)
     color = (3,) if stream.components == 3 else ()
     return codes.reshape(stream.height, stream.width, *color)
 
