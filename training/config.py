@@ -136,6 +136,25 @@ class AugmentationSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerSettings:
+    """Which pictures make up a batch. The sampler is a remedy of its own: compare like with like.
+
+    Attributes:
+        name: "plain", "class_uniform" or "pk"; see training.data.samplers.
+        batch: Pictures per step, over all processes; "pk" takes P times K instead.
+        p: Classes per batch of "pk"; 0 for all.
+        k: Pictures per class of "pk".
+        epoch_pictures: Pictures per epoch; 0 for as many as the training list has.
+    """
+
+    name: str = "plain"
+    batch: int = 32
+    p: int = 0
+    k: int = 8
+    epoch_pictures: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageSettings:
     """How long and how fast a stage learns.
 
@@ -183,7 +202,6 @@ class TrainingRun:
         name: Of the run and of the model it makes.
         seed: Of everything random: split, order, augmentation, new weights.
         loss: What the classifier learns from; one of training.losses.LOSSES.
-        batch: Pictures per step, over all processes.
         workers: Loader processes.
         precision: Lightning Fabric's word for it; "bf16-mixed" is right on recent CPUs and GPUs.
     """
@@ -191,13 +209,13 @@ class TrainingRun:
     name: str
     seed: int = 0
     loss: str = "cross_entropy"
-    batch: int = 32
     workers: int = 2
     precision: str = "bf16-mixed"
     data: DataSettings = field(default_factory=DataSettings)
     input: InputSettings = field(default_factory=InputSettings)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     attention: AttentionSettings = field(default_factory=AttentionSettings)
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     stage1: StageSettings = field(default_factory=StageSettings)
     stage2: StageSettings = field(default_factory=StageSettings)

@@ -6,6 +6,7 @@ epoch, so that a run that was killed and resumed ends where an undisturbed one d
 """
 
 import json
+import math
 import platform
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -22,11 +23,12 @@ from tqdm import tqdm
 
 from imaging.preprocessing import Preprocessing
 from training.attention import attention_maps, attention_terms
-from training.config import AttentionSettings, StageSettings, TrainingRun
+from training.config import AttentionSettings, ConfigError, StageSettings, TrainingRun
 from training.data.augmentation import Augmentation
 from training.data.cache import PictureCache
-from training.data.dataset import Batch, EpochBatches, PictureDataset, evaluation_loader, loader
+from training.data.dataset import Batch, PictureDataset, evaluation_loader, loader
 from training.data.manifest import load_samples
+from training.data.samplers import SAMPLERS
 from training.data.samples import SampleList
 from training.data.splits import load_or_make_split, write_split
 from training.losses import LOSSES, ClassificationLoss
@@ -155,8 +157,9 @@ def run_stage(
         attention=care,
         seed=run.seed + 1000 * number,
     )
-    batches = EpochBatches(len(dataset), run.batch, seed=run.seed + 1000 * number)
-    validation = evaluation_loader(PictureDataset(parts["validation"], pictures), run.batch)
+    labels = np.array([item.label for item in parts["train"].samples])
+    batches = SAMPLERS[run.sampler.name](labels, run.sampler, seed=run.seed + 1000 * number)
+    validation = evaluation_loader(PictureDataset(parts["validation"], pictures), run.sampler.batch)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
@@ -247,7 +250,7 @@ def _weights_path(run: TrainingRun) -> str:
 def _set_rate(optimizer: torch.optim.Optimizer, settings: StageSettings, epoch: float) -> None:
     rate = settings.learning_rate
     if settings.schedule == "cosine":
-        rate *= 0.5 * (1 + np.cos(np.pi * epoch / settings.epochs))
+        rate *= 0.5 * (1 + math.cos(math.pi * epoch / settings.epochs))
     for group in optimizer.param_groups:
         group["lr"] = rate
 
@@ -269,7 +272,11 @@ def _resume(last: Path, network: Network, optimizer: torch.optim.Optimizer) -> P
 
 def _write_down(run: TrainingRun, parts: dict[str, SampleList], folder: Path) -> None:
     """Everything that shapes the run, beside what comes out of it."""
-    (folder / "run.toml").write_text(tomli_w.dumps(asdict(run)), encoding="utf-8")
+    resolved = tomli_w.dumps(asdict(run))
+    written = folder / "run.toml"
+    if written.exists() and written.read_text(encoding="utf-8") != resolved:
+        raise ConfigError(f"{folder} holds a run with other settings; remove it or choose another")
+    written.write_text(resolved, encoding="utf-8")
     assigned = {item.name: part for part, subset in parts.items() for item in subset.samples}
     write_split(assigned, folder / "split.csv")
     versions = {

@@ -1,14 +1,33 @@
-"""Figures of a classifier, from labels and logits or probabilities."""
+"""Figures of a classifier, from labels and scores. NaN for a class that does not occur."""
 
 import numpy as np
+from scipy.stats import rankdata
+
+BINS = 15  # of the calibration error, as in Guo et al. 2017
+
+
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Pictures of class i called j, int64 (C, C)."""
+    return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 def recalls(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Share of each class's pictures that were found, float64 (C,); NaN for a class without any."""
-    counts = np.bincount(labels, minlength=classes)
-    hits = np.bincount(labels[labels == predicted], minlength=classes)
-    with np.errstate(invalid="ignore"):
-        return hits / counts
+    """Share of each class's pictures that were found, float64 (C,)."""
+    table = confusion_matrix(labels, predicted, classes)
+    return _ratio(np.diag(table), table.sum(1))
+
+
+def precisions(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Share of the pictures called by each name that are of the class, (C,); NaN if none is."""
+    table = confusion_matrix(labels, predicted, classes)
+    return _ratio(np.diag(table), table.sum(0))
+
+
+def f1_scores(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """2 TP / (2 TP + FP + FN) per class, (C,)."""
+    table = confusion_matrix(labels, predicted, classes)
+    scores = _ratio(2 * np.diag(table), table.sum(0) + table.sum(1))
+    return np.where(table.sum(1) > 0, scores, np.nan)
 
 
 def mean_class_accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -19,3 +38,39 @@ def mean_class_accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
         scores: Logits or probabilities, (N, C).
     """
     return float(np.nanmean(recalls(labels, scores.argmax(1), scores.shape[1])))
+
+
+def roc_areas(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Area under each class's one-against-rest ROC curve, (C,), from ranks (Mann-Whitney)."""
+    ranks = rankdata(scores, axis=0)
+    of_class = labels[:, None] == np.arange(scores.shape[1])
+    positives = of_class.sum(0)
+    surplus = (ranks * of_class).sum(0) - positives * (positives + 1) / 2
+    return _ratio(surplus, positives * (len(labels) - positives))
+
+
+def average_precision(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Precision averaged over the recall steps, per class against the rest, (C,)."""
+    areas = np.full(scores.shape[1], np.nan)
+    for label in range(scores.shape[1]):
+        order = np.argsort(-scores[:, label], kind="stable")
+        hits = labels[order] == label
+        if hits.any():
+            # equal scores cannot be told apart: all of them come in at once
+            last = np.flatnonzero(np.diff(scores[order, label], append=-np.inf))
+            found = np.cumsum(hits)[last]
+            areas[label] = (np.diff(found, prepend=0) * found / (last + 1)).sum() / hits.sum()
+    return areas
+
+
+def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Expected calibration error of the top label, 15 bins (Guo et al. 2017, equation 3)."""
+    confidence = probabilities.max(1)
+    correct = probabilities.argmax(1) == labels
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(bins, correct - confidence, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=np.asarray(whole) > 0)

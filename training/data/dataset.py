@@ -1,7 +1,6 @@
 """Samples → batches. What is drawn depends on seed, epoch and position alone."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import cv2
@@ -11,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from training.attention import outside_mask
-from training.config import AttentionSettings, TrainingRun
+from training.config import AttentionSettings
 from training.data.augmentation import Augmentation, box_corners, lesion_mask
 from training.data.cache import PictureCache
 from training.data.samples import SampleList
@@ -139,41 +138,7 @@ def scale_boxes(boxes: np.ndarray, scale: float) -> np.ndarray:
     return centers + (boxes - centers) * scale
 
 
-class EpochBatches:
-    """The batches of one epoch: a shuffled pass, the same list whatever the number of processes.
-
-    Args:
-        length: Number of samples.
-        batch: Pictures per step, over all processes.
-        seed: With the epoch, decides the order.
-        rank: This process.
-        world: How many processes share each batch.
-    """
-
-    def __init__(
-        self, length: int, batch: int, *, seed: int, rank: int = 0, world: int = 1
-    ) -> None:
-        self.length = length
-        self.batch = batch
-        self.seed = seed
-        self.rank = rank
-        self.world = world
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return math.ceil(self.length / self.batch)
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        for start in range(0, self.length, self.batch):
-            drawn = [
-                Draw(int(index), (self.epoch, start + offset))
-                for offset, index in enumerate(order[start : start + self.batch])
-            ]
-            yield drawn[self.rank :: self.world]
-
-
-def loader(dataset: PictureDataset, batches: EpochBatches, workers: int) -> DataLoader:
+def loader(dataset: PictureDataset, batches: Iterable[list[Draw]], workers: int) -> DataLoader:
     """Batches of an epoch, made by worker processes beside the network."""
     return DataLoader(
         dataset,
@@ -194,8 +159,3 @@ def evaluation_loader(dataset: PictureDataset, batch: int) -> DataLoader:
 def _single_threaded(_: int) -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-
-
-def stage_augmentation(run: TrainingRun) -> Augmentation:
-    """The run's augmentation."""
-    return Augmentation(run.augmentation)

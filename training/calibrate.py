@@ -1,0 +1,49 @@
+"""What turns logits into probabilities and probabilities into findings; fitted on validation."""
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from sklearn.metrics import roc_curve
+
+from models.classifier import softmax
+
+
+def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
+    """The temperature that makes the true labels most likely (Guo et al. 2017, section 4.2).
+
+    Args:
+        labels: True classes, (N,).
+        logits: (N, C).
+
+    Returns:
+        A temperature in [0.05, 20].
+    """
+
+    def cost(log_temperature: float) -> float:
+        probabilities = softmax(logits.astype(np.float64) / np.exp(log_temperature))
+        return float(-np.log(probabilities[np.arange(len(labels)), labels] + 1e-12).mean())
+
+    fitted = minimize_scalar(cost, bounds=(np.log(0.05), np.log(20)), method="bounded")
+    return float(np.exp(fitted.x))
+
+
+def operating_points(labels: np.ndarray, probabilities: np.ndarray) -> list[float]:
+    """Per class, the probability that best tells it from the rest.
+
+    Best by Youden's index, sensitivity + specificity - 1; halfway between the two pictures that
+    the threshold separates, so that rounding does not move either across.
+
+    Args:
+        labels: True classes, (N,); every class occurs.
+        probabilities: Calibrated, (N, C).
+
+    Returns:
+        One threshold per class, in (0, 1).
+    """
+    points = []
+    for label in range(probabilities.shape[1]):
+        scores = probabilities[:, label]
+        false_alarms, hits, thresholds = roc_curve(labels == label, scores)
+        best = thresholds[1:][np.argmax((hits - false_alarms)[1:])]
+        below = scores[scores < best]
+        points.append(float((best + (below.max() if below.size else 0.0)) / 2))
+    return points

@@ -1,0 +1,257 @@
+"""How good a model is, measured through the exported file: the very code the service runs."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from imaging.reading import read_image
+from models.classifier import Classifier, Prediction
+from training.data.samples import Sample, SampleList
+from training.metrics import (
+    average_precision,
+    calibration_error,
+    confusion_matrix,
+    f1_scores,
+    mean_class_accuracy,
+    precisions,
+    recalls,
+    roc_areas,
+)
+
+RESAMPLES = 1000
+BATCH = 16
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Results:
+    """What a model said of a list of pictures.
+
+    Attributes:
+        labels: Class names, in the order of the probabilities.
+        names: Names of the pictures, (N,).
+        truth: True classes, int64 (N,).
+        groups: Patient or lesion of each picture, as numbers, int64 (N,).
+        probabilities: Calibrated, float64 (N, C).
+        attention: Per picture with boxes, where the map of its true class falls.
+    """
+
+    labels: tuple[str, ...]
+    names: tuple[str, ...]
+    truth: np.ndarray
+    groups: np.ndarray
+    probabilities: np.ndarray
+    attention: dict[int, "AttentionFigures"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionFigures:
+    """Where the exported, ReLU'd map of the true class falls on one picture with lesion boxes.
+
+    Attributes:
+        pointing: Whether its maximum lies in a box (pointing game).
+        energy: Share of its sum that lies in the boxes, in [0, 1].
+        iou: Of the region above half of its maximum with the boxes, in [0, 1].
+        blank: Whether there is no positive evidence at all; the others are then 0.
+    """
+
+    pointing: float
+    energy: float
+    iou: float
+    blank: float
+
+
+def classify_list(classifier: Classifier, samples: SampleList) -> Results:
+    """Run a model over pictures, from the files on.
+
+    Raises:
+        ValueError: The model's labels are not those of the list.
+        ImagingError: A picture cannot be read.
+    """
+    if classifier.card.labels != samples.labels:
+        raise ValueError(
+            f"the model knows {', '.join(classifier.card.labels)}; "
+            f"the pictures are labelled {', '.join(samples.labels)}"
+        )
+    probabilities, attention = [], {}
+    progress = tqdm(total=len(samples.samples), desc="evaluating", unit="picture", leave=False)
+    for batch in _batches(samples.samples, BATCH):
+        predictions = classifier.classify([read_image(item.path) for item in batch])
+        for item, prediction in zip(batch, predictions, strict=True):
+            if len(item.boxes):
+                attention[len(probabilities)] = attention_figures(item, prediction)
+            probabilities.append(prediction.probabilities)
+        progress.update(len(batch))
+    progress.close()
+    numbers = {
+        group: number for number, group in enumerate(sorted({i.group for i in samples.samples}))
+    }
+    return Results(
+        labels=samples.labels,
+        names=tuple(item.name for item in samples.samples),
+        truth=np.array([item.label for item in samples.samples]),
+        groups=np.array([numbers[item.group] for item in samples.samples]),
+        probabilities=np.array(probabilities),
+        attention=attention,
+    )
+
+
+def attention_figures(item: Sample, prediction: Prediction) -> AttentionFigures:
+    """Compare the map of a picture's true class with its boxes, pixel by pixel."""
+    heatmap, peak = prediction.heatmap(prediction.labels[item.label])
+    if not peak:
+        return AttentionFigures(0.0, 0.0, 0.0, 1.0)
+    inside = np.zeros(heatmap.shape, bool)
+    for x0, y0, x1, y1 in item.boxes.round().astype(int).clip(0):
+        inside[y0:y1, x0:x1] = True
+    hot = heatmap >= 0.5
+    return AttentionFigures(
+        pointing=float(inside.flat[heatmap.argmax()]),
+        energy=float(heatmap[inside].sum() / heatmap.sum()),
+        iou=float((hot & inside).sum() / (hot | inside).sum()),
+        blank=0.0,
+    )
+
+
+def figures(results: Results, *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
+    """Everything that is known of a model on a list, with 95 % intervals.
+
+    Intervals are percentiles of a bootstrap over patients or lesions, whose pictures stay
+    together (Efron & Tibshirani 1993, chapter 13).
+
+    Returns:
+        Plain data for JSON. A figure is {"value", "low", "high"}; null where a class does not occur.
+    """
+    truth, scores = results.truth, results.probabilities
+    classes = len(results.labels)
+    per_class: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+        "recall": lambda y, p: recalls(y, p.argmax(1), classes),
+        "precision": lambda y, p: precisions(y, p.argmax(1), classes),
+        "f1": lambda y, p: f1_scores(y, p.argmax(1), classes),
+        "auroc": roc_areas,
+        "average_precision": average_precision,
+    }
+    overall: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+        "mean_class_accuracy": mean_class_accuracy,
+        "accuracy": lambda y, p: float((y == p.argmax(1)).mean()),
+        "macro_f1": lambda y, p: float(np.nanmean(f1_scores(y, p.argmax(1), classes))),
+        "macro_auroc": lambda y, p: float(np.nanmean(roc_areas(y, p))),
+        "calibration_error": calibration_error,
+    }
+
+    def measure(y: np.ndarray, p: np.ndarray) -> np.ndarray:
+        rows = [function(y, p) for function in per_class.values()]
+        return np.concatenate([*rows, [function(y, p) for function in overall.values()]])
+
+    drawn = np.array(
+        [measure(truth[rows], scores[rows]) for rows in resample(results.groups, resamples, seed)]
+    )
+    values = measure(truth, scores)
+    low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
+    found = [_figure(*triple) for triple in zip(values, low, high, strict=True)]
+    tables = {name: found[n * classes : (n + 1) * classes] for n, name in enumerate(per_class)}
+    counts = np.bincount(truth, minlength=classes)
+    return {
+        "pictures": len(truth),
+        "groups": len(np.unique(results.groups)),
+        "resamples": resamples,
+        **dict(zip(overall, found[len(per_class) * classes :], strict=True)),
+        "per_class": {
+            label: {
+                "pictures": int(counts[n]),
+                **{name: table[n] for name, table in tables.items()},
+            }
+            for n, label in enumerate(results.labels)
+        },
+        "confusion": confusion_matrix(truth, scores.argmax(1), classes).tolist(),
+        **({"attention": _attention(results, resamples, seed)} if results.attention else {}),
+    }
+
+
+def resample(groups: np.ndarray, times: int, seed: int) -> Iterable[np.ndarray]:
+    """Draw whole groups with replacement; yields the rows of each draw."""
+    random = np.random.default_rng(seed)
+    order = np.argsort(groups, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    for _ in range(times):
+        yield np.concatenate([members[n] for n in random.integers(0, len(members), len(members))])
+
+
+def _attention(results: Results, resamples: int, seed: int) -> dict[str, Any]:
+    rows = np.array(sorted(results.attention))
+    names = tuple(AttentionFigures.__dataclass_fields__)
+    table = np.array([[getattr(results.attention[row], name) for name in names] for row in rows])
+    summary = {}
+    wanted = [("all", np.ones(len(rows), bool))]
+    wanted += [(label, results.truth[rows] == n) for n, label in enumerate(results.labels)]
+    for label, chosen in wanted:
+        if chosen.any():
+            of_class = table[chosen]
+            drawn = [
+                of_class[pick].mean(0)
+                for pick in resample(results.groups[rows][chosen], resamples, seed)
+            ]
+            low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+            values = zip(of_class.mean(0), low, high, strict=True)
+            summary[label] = {
+                "pictures": int(chosen.sum()),
+                **dict(zip(names, (_figure(*triple) for triple in values), strict=True)),
+            }
+    return summary
+
+
+def _figure(value: float, low: float, high: float) -> dict[str, float] | None:
+    if np.isnan(value):
+        return None
+    return {
+        "value": round(float(value), 4),
+        "low": round(float(low), 4),
+        "high": round(float(high), 4),
+    }
+
+
+def markdown(measured: dict[str, Any]) -> str:
+    """The figures as Markdown tables, for people."""
+    overall = ("mean_class_accuracy", "accuracy", "macro_f1", "macro_auroc", "calibration_error")
+    lines = ["| figure | value | 95 % interval |", "| --- | --- | --- |"]
+    lines += [f"| {name.replace('_', ' ')} | {_cells(measured[name])} |" for name in overall]
+    columns = ("recall", "precision", "f1", "auroc", "average_precision")
+    lines += ["", "| class | pictures | " + " | ".join(c.replace("_", " ") for c in columns) + " |"]
+    lines += ["| --- | --- |" + " --- |" * len(columns)]
+    for label, row in measured["per_class"].items():
+        lines.append(
+            f"| {label} | {row['pictures']} | " + " | ".join(_brief(row[c]) for c in columns) + " |"
+        )
+    if "attention" in measured:
+        columns = tuple(AttentionFigures.__dataclass_fields__)
+        lines += ["", "| attention on | pictures | " + " | ".join(columns) + " |"]
+        lines += ["| --- | --- |" + " --- |" * len(columns)]
+        for label, row in measured["attention"].items():
+            lines.append(
+                f"| {label} | {row['pictures']} | "
+                + " | ".join(_brief(row[c]) for c in columns)
+                + " |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _cells(figure: dict[str, float] | None) -> str:
+    return (
+        f"{figure['value']:.3f} | {figure['low']:.3f} to {figure['high']:.3f}"
+        if figure
+        else "- | -"
+    )
+
+
+def _brief(figure: dict[str, float] | None) -> str:
+    return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})" if figure else "-"
+
+
+def _batches(items: Iterable[Item], size: int) -> Iterable[list[Item]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
