@@ -71,6 +71,8 @@ class CareService:
 
     def __init__(self) -> None:
         logging.getLogger("care").setLevel(logging.INFO)
+        # What is wrong with a form is told to its sender, not to the log.
+        logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
         self.settings = Settings()
         self.room = ReadingRoom(self.settings)
         self.seats = anyio.CapacityLimiter(self.settings.concurrency)

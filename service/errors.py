@@ -40,7 +40,11 @@ class BadForm(RequestError):
 
 
 class BadOption(RequestError):
-    """A form field is unknown, doubled or out of its range, or a choice cannot be made."""
+    """A form field is unknown, doubled or out of its range."""
+
+
+class ModelRequired(RequestError):
+    """No model is named, and the file does not say which one is meant."""
 
 
 class NotAForm(RequestError):
@@ -72,6 +76,7 @@ VERDICTS: dict[type[Exception], Verdict] = {
     UploadTooSlow: Verdict(HTTPStatus.REQUEST_TIMEOUT, "too_slow"),
     FrameNotFound: Verdict(HTTPStatus.BAD_REQUEST, "bad_option"),
     BadOption: Verdict(HTTPStatus.BAD_REQUEST, "bad_option"),
+    ModelRequired: Verdict(HTTPStatus.BAD_REQUEST, "model_required"),
     BadForm: Verdict(HTTPStatus.BAD_REQUEST, "bad_request"),
     ModelNotFound: Verdict(HTTPStatus.NOT_FOUND, "model_not_found"),
     LabelNotFound: Verdict(HTTPStatus.NOT_FOUND, "target_not_found"),

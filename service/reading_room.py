@@ -9,7 +9,7 @@ from imaging.reading import open_image
 from models.classifier import Classifier, Prediction
 from models.errors import BrokenModel, ModelNotFound
 from models.store import load_one, model_names
-from service.errors import BadOption
+from service.errors import ModelRequired
 from service.forms import ClassifyOptions
 from service.metrics import MODEL_READY, PREDICTIONS, STAGE_SECONDS
 from service.settings import Settings
@@ -77,7 +77,7 @@ class ReadingRoom:
         Raises:
             ImagingError: The file is at fault.
             ModelError: There is no such model, or it is broken.
-            BadOption: No model is named, and the header names none.
+            ModelRequired: No model is named, and the header names none.
         """
         if options.model is not None:
             self._named(options.model)
@@ -119,7 +119,7 @@ class ReadingRoom:
             return fitting[0]
         found = "; ".join(f"{one.card.name}: {problem}" for one, problem in problems.items())
         reason = f" ({found})" if found and not fitting else ""
-        raise BadOption(
+        raise ModelRequired(
             f"the file does not say which model to ask{reason}; "
             f"name one as `model`: {self._names()}"
         )

@@ -67,7 +67,7 @@ def test_a_picture_that_names_no_model_gets_the_list(client, data):
     answer = classify(client, data)
 
     assert answer.status_code == 400
-    assert answer.json()["error"]["code"] == "bad_option"
+    assert answer.json()["error"]["code"] == "model_required"
     assert "chest, skin" in answer.json()["error"]["message"]
 
 

@@ -130,7 +130,7 @@ def test_a_dropped_dicom_film_finds_its_model(page):
 def test_a_picture_without_model_is_answered_in_words_and_then_by_choosing_one(page):
     choose_file(page)
     page.wait_for_selector("#error:visible")
-    assert "name one as" in page.inner_text("#error")
+    assert "Please choose a model" in page.inner_text("#error")
 
     page.select_option("#model", "skin")
 

@@ -1,9 +1,14 @@
 """Whatever a client sends: an answer in the envelope, never a 500."""
 
+import asyncio
 import random
 
 import pytest
+from fastapi import Request
 
+from service.errors import UploadTooSlow
+from service.forms import ClassifyOptions, read_form
+from service.settings import Settings
 from tests.service.pictures import png, square
 
 PICTURE = png(square(100, 120, 20, 30))
@@ -225,3 +230,14 @@ def test_no_mutation_of_a_request_brings_a_500(client):
         assert answer.status_code < 500, bytes(mutated)
         if answer.status_code != 200:
             assert set(answer.json()) == {"error"}
+
+
+def test_an_upload_that_never_ends_is_given_up():
+    async def nothing_comes():
+        await asyncio.sleep(60)
+
+    header = (b"content-type", b"multipart/form-data; boundary=edge")
+    request = Request({"type": "http", "headers": [header]}, nothing_comes)
+
+    with pytest.raises(UploadTooSlow):
+        asyncio.run(read_form(request, ClassifyOptions, Settings(upload_timeout_s=0.05)))
