@@ -7,6 +7,7 @@ import typer
 
 from imaging.errors import ImagingError
 from models.errors import ModelError
+from training.errors import TrainingError
 
 
 @contextmanager
@@ -17,7 +18,7 @@ def one_line_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (ImagingError, ModelError) as error:
+    except (ImagingError, ModelError, TrainingError) as error:
         fail(str(error))
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))

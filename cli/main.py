@@ -4,6 +4,7 @@ import typer
 
 from cli.score import score
 from cli.serve import serve
+from cli.training import boxes, evaluate, export, train
 
 app = typer.Typer(
     help="CARE: image diagnosis of rare diseases, with the reason shown. Not a medical device.",
@@ -25,3 +26,5 @@ app.command()(serve)
 app.command()(score)
 
 # what a model is made with
+for verb in (boxes, train, export, evaluate):
+    app.command()(verb)

@@ -138,10 +138,10 @@ class ModelCard:
 
         It is stored in the `metadata_props` of `model.onnx`, so that the file alone is enough.
         """
-        keys = ("name", "version", "labels", "preprocessing", "accepts")
-        keys += ("temperature", "operating_points", "license", "use")
         entries = asdict(self)
-        return json.dumps({key: entries[key] for key in keys}, sort_keys=True)
+        for key in ("sha256", "training", "figures"):
+            del entries[key]
+        return json.dumps(entries, sort_keys=True)
 
 
 def _either(values: tuple[str, ...]) -> str:

@@ -9,9 +9,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
-
-class ConfigError(ValueError):
-    """A run's settings are wrong; whoever wrote the TOML can mend them."""
+from training.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +178,10 @@ class ModelSettings:
     Attributes:
         version: Version of the model.
         license: Terms of the weights in a few words.
+        license_file: Text that becomes the model's LICENSE. Relative to the TOML's folder.
+        about: What it is and what it learned from, for people to read.
+        rebuild: The commands that make it again.
+        limits: What it cannot do.
         modalities: DICOM modalities that the model is made for.
         sop_classes: SOP classes that identify a suitable picture as well.
         body_parts: Body parts, in DICOM's words.
@@ -188,6 +190,10 @@ class ModelSettings:
 
     version: str = "0.1.0"
     license: str = "not stated"
+    license_file: str = ""
+    about: str = ""
+    rebuild: str = ""
+    limits: str = "Not described."
     modalities: tuple[str, ...] = ()
     sop_classes: tuple[str, ...] = ()
     body_parts: tuple[str, ...] = ()
@@ -241,9 +247,9 @@ class TrainingRun:
         for setting in settings:
             _override(entries, setting)
         entries.setdefault("name", path.stem)
-        split = entries.setdefault("data", {}).get("split")
-        if split:
-            entries["data"]["split"] = str((path.parent / split).resolve())
+        for section, key in (("data", "split"), ("model", "license_file")):
+            if isinstance(file := entries.get(section, {}).get(key), str) and file:
+                entries[section][key] = str((path.parent / file).resolve())
         return _build(cls, entries, path.name)
 
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from imaging.reading import read_image
 from models.classifier import Classifier, Prediction
 from training.data.samples import Sample, SampleList
+from training.errors import DataError
 from training.metrics import (
     average_precision,
     calibration_error,
@@ -69,15 +70,16 @@ def classify_list(classifier: Classifier, samples: SampleList) -> Results:
     """Run a model over pictures, from the files on.
 
     Raises:
-        ValueError: The model's labels are not those of the list.
+        DataError: The model's labels are not those of the list.
         ImagingError: A picture cannot be read.
     """
     if classifier.card.labels != samples.labels:
-        raise ValueError(
+        raise DataError(
             f"the model knows {', '.join(classifier.card.labels)}; "
             f"the pictures are labelled {', '.join(samples.labels)}"
         )
-    probabilities, attention = [], {}
+    probabilities: list[np.ndarray] = []
+    attention: dict[int, AttentionFigures] = {}
     progress = tqdm(total=len(samples.samples), desc="evaluating", unit="picture", leave=False)
     for batch in _batches(samples.samples, BATCH):
         predictions = classifier.classify([read_image(item.path) for item in batch])
@@ -124,7 +126,8 @@ def figures(results: Results, *, resamples: int = RESAMPLES, seed: int = 0) -> d
     together (Efron & Tibshirani 1993, chapter 13).
 
     Returns:
-        Plain data for JSON. A figure is {"value", "low", "high"}; null where a class does not occur.
+        Plain data for JSON. A figure is {"value", "low", "high"}; null for a class without
+        pictures.
     """
     truth, scores = results.truth, results.probabilities
     classes = len(results.labels)
@@ -227,13 +230,13 @@ def markdown(measured: dict[str, Any]) -> str:
             f"| {label} | {row['pictures']} | " + " | ".join(_brief(row[c]) for c in columns) + " |"
         )
     if "attention" in measured:
-        columns = tuple(AttentionFigures.__dataclass_fields__)
-        lines += ["", "| attention on | pictures | " + " | ".join(columns) + " |"]
-        lines += ["| --- | --- |" + " --- |" * len(columns)]
+        kinds = tuple(AttentionFigures.__dataclass_fields__)
+        lines += ["", "| attention on | pictures | " + " | ".join(kinds) + " |"]
+        lines += ["| --- | --- |" + " --- |" * len(kinds)]
         for label, row in measured["attention"].items():
             lines.append(
                 f"| {label} | {row['pictures']} | "
-                + " | ".join(_brief(row[c]) for c in columns)
+                + " | ".join(_brief(row[c]) for c in kinds)
                 + " |"
             )
     return "\n".join(lines) + "\n"

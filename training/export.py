@@ -1,4 +1,4 @@
-"""Checkpoint → models/<name>/: one ONNX graph that puts out logits, Grad-CAM of every class, embedding.
+"""A network → one ONNX graph that puts out logits, Grad-CAM of every class, and embedding.
 
 Grad-CAM needs the gradient of each class score by the feature maps. A gradient is arithmetic like
 any other: it is traced once into plain tensor operations, and the graph computes it forwards. No
@@ -20,16 +20,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from imaging.gradcam import gradcam
 from models.card import ModelCard
 from models.classifier import CONTRACT_KEY, OUTPUTS, Classifier, Outputs, session_for
+from training.errors import ExportError
 from training.network import Network, linear_head
 
 TRACED_BATCH = (
     7  # equals no other dimension: else the exporter takes the two for one and freezes it
 )
 TOLERANCE = 1e-3  # of the largest value; float32 kernels against float64
-
-
-class ExportError(RuntimeError):
-    """The exported graph does not do what the network does."""
 
 
 class ExportedNetwork(nn.Module):
@@ -52,7 +49,7 @@ class ExportedNetwork(nn.Module):
             self.class_weights = trace_class_weights(network, example)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 (N, S, S, 3) → logits (N, C), Grad-CAM (N, C, h, w) after the ReLU, embedding (N, K)."""
+        """uint8 (N, S, S, 3) → logits (N, C), ReLU'd Grad-CAM (N, C, h, w), embedding (N, K)."""
         activations = self.network.activations(images)
         vector = self.network.vector(activations)
         if self.linear is not None:
@@ -75,7 +72,7 @@ def trace_class_weights(network: Network, example: Tensor) -> Callable[[Tensor, 
     head, classes, pooled = network.head, network.classes, network.pooled
 
     def class_weights(vector: Tensor, activations: Tensor) -> Tensor:
-        _, pullback = torch.func.vjp(head, vector)
+        pullback = torch.func.vjp(head, vector)[1]
 
         def of_class(unit: Tensor) -> Tensor:
             [gradient] = pullback(unit.expand(vector.shape[0], classes))
@@ -106,6 +103,7 @@ def export_graph(network: Network, size: int) -> onnx.ModelProto:
             dynamic_shapes={"images": {0: torch.export.Dim("N")}},
             verbose=False,
         )
+    assert program is not None  # only the older exporter, which writes a file, returns None
     return program.model_proto
 
 
@@ -124,7 +122,7 @@ def reference(network: Network, images: np.ndarray) -> Outputs:
 
 
 def largest_difference(found: Outputs, expected: Outputs) -> float:
-    """Largest difference of any output, relative to that output's largest value in the reference."""
+    """Largest difference of any output, relative to the largest value of the reference's."""
     return max(
         float(np.abs(one - other).max() / max(np.abs(other).max(), 1e-12))
         for one, other in zip(found, expected, strict=True)

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from imaging.preprocessing import Preprocessing
 from training.attention import attention_maps, attention_terms
-from training.config import AttentionSettings, ConfigError, StageSettings, TrainingRun
+from training.config import AttentionSettings, StageSettings, TrainingRun
 from training.data.augmentation import Augmentation
 from training.data.cache import PictureCache
 from training.data.dataset import Batch, PictureDataset, evaluation_loader, loader
@@ -31,6 +31,7 @@ from training.data.manifest import load_samples
 from training.data.samplers import SAMPLERS
 from training.data.samples import SampleList
 from training.data.splits import load_or_make_split, write_split
+from training.errors import ConfigError
 from training.losses import LOSSES, ClassificationLoss
 from training.metrics import mean_class_accuracy
 from training.network import Network, build_network, freeze_batch_norm

@@ -31,9 +31,11 @@ class CrossEntropy:
         self.class_weights = torch.ones_like(counts, dtype=torch.float32)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """-log p of the true class, (N,)."""
         return cross_entropy(logits.float(), labels, reduction="none")
 
     def weights(self, labels: Tensor) -> Tensor:
+        """The weight of each picture's class, (N,)."""
         return self.class_weights.to(labels.device)[labels]
 
 

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
 from imaging.gradcam import class_maps
+from training.errors import ConfigError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -48,8 +49,8 @@ class Family:
         input_size: The only input side it takes, in pixels; None for any.
     """
 
-    features: Callable[[nn.Module], nn.Module]
-    head: Callable[[nn.Module], nn.Sequential]
+    features: Callable[[Any], nn.Module]
+    head: Callable[[Any], nn.Sequential]
     pooled: bool = True
     input_size: int | None = None
 
@@ -74,12 +75,13 @@ class VectorNorm(nn.Module):
         self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
 
     def forward(self, vector: Tensor) -> Tensor:
+        """Normalize (N, K) over K."""
         centered = vector - vector.mean(1, keepdim=True)
         variance = (centered * centered).mean(1, keepdim=True)
         return centered / (variance + self.eps).sqrt() * self.weight + self.bias
 
 
-def _convnext_head(network: nn.Module) -> nn.Sequential:
+def _convnext_head(network: Any) -> nn.Sequential:
     norm, _, linear = network.classifier
     return nn.Sequential(VectorNorm(norm), linear)
 
@@ -176,7 +178,7 @@ class Network(nn.Module):
         if (linear := linear_head(self.head)) is not None and self.pooled:
             return cotangent @ linear.weight.float() / (h * w)
         with evaluating(self.head):
-            _, pullback = torch.func.vjp(self.head, self.vector(activations.detach()))
+            pullback = torch.func.vjp(self.head, self.vector(activations.detach()))[1]
             [gradient] = pullback(cotangent)
         if self.pooled:
             return gradient / (h * w)
@@ -185,7 +187,7 @@ class Network(nn.Module):
     @property
     def classes(self) -> int:
         """How many classes the head tells apart."""
-        return int(self.head[-1].weight.shape[0])
+        return int(cast(nn.Linear, self.head[-1]).out_features)
 
 
 def linear_head(head: nn.Sequential) -> nn.Linear | None:
@@ -217,12 +219,12 @@ def family_of(backbone: str) -> Family:
     """The family of a torchvision network.
 
     Raises:
-        ValueError: It is not a CNN whose Grad-CAM this project exports.
+        ConfigError: It is not a CNN whose Grad-CAM this project exports.
     """
     for prefix, family in FAMILIES.items():
         if backbone.startswith(prefix) or backbone.startswith(f"wide_{prefix}"):
             return family
-    raise ValueError(
+    raise ConfigError(
         f"backbone {backbone!r} is not supported: expected one torchvision network of the families "
         f"{', '.join(FAMILIES)}; transformers and networks with auxiliary heads have no single "
         "last convolutional map behind pooling or flattening"
@@ -239,18 +241,18 @@ def build_network(backbone: str, classes: int, *, weights: str = "none") -> Netw
             (.pth, .safetensors) of the torchvision network or of such a `Network`.
 
     Raises:
-        ValueError: Unknown or unsupported backbone, or weights that do not fit it.
+        ConfigError: Unknown or unsupported backbone, or weights that do not fit it.
     """
     family = family_of(backbone)
     if backbone not in torchvision.models.list_models(torchvision.models):
-        raise ValueError(f"torchvision has no network {backbone!r}")
+        raise ConfigError(f"torchvision has no network {backbone!r}")
     from_file = weights != "none" and Path(weights).suffix in (".pth", ".pt", ".safetensors")
     named = None if from_file or weights == "none" else weights
     original = torchvision.models.get_model(backbone, weights=named)
     if from_file:
         _load_torchvision(original, Path(weights), backbone)
     head = family.head(original)
-    last = head[-1]
+    last = cast(nn.Linear, head[-1])
     head[-1] = nn.Linear(last.in_features, classes)
     return Network(family.features(original), head, pooled=family.pooled)
 
@@ -266,7 +268,7 @@ def _load_torchvision(network: nn.Module, path: Path, backbone: str) -> None:
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"{path.name} does not fit {backbone}: {error}") from error
+        raise ConfigError(f"{path.name} does not fit {backbone}: {error}") from error
 
 
 def load_state(path: Path) -> dict[str, Tensor]:

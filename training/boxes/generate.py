@@ -10,7 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from imaging.reading import read_image
+from training.data.manifest import read_boxes
 from training.data.samples import SampleList
+from training.errors import DataError
 
 COLUMNS = ("image", "x", "y", "w", "h", "method", "confidence")
 
@@ -77,7 +79,7 @@ def write_boxes(
     out: Path,
     *,
     scale: float = 1.0,
-) -> None:
+) -> int:
     """Make one box for each picture and write them as a person would, with method and confidence.
 
     Args:
@@ -86,7 +88,11 @@ def write_boxes(
         saliency: Picture → saliency.
         out: CSV `image,x,y,w,h,method,confidence` in picture pixels; complete or not there.
         scale: See `find_box`.
+
+    Returns:
+        How many pictures got the fallback, the central box.
     """
+    fallbacks = 0
     part = out.with_name(out.name + ".part")
     out.parent.mkdir(parents=True, exist_ok=True)
     with part.open("w", newline="", encoding="utf-8") as file:
@@ -94,10 +100,28 @@ def write_boxes(
         writer.writerow(COLUMNS)
         for item in tqdm(samples.samples, desc=f"boxes by {method}", unit="picture"):
             found = find_box(saliency(read_image(item.path).pixels), scale=scale)
+            fallbacks += found.confidence == 0
             x0, y0, x1, y1 = found.box
             numbers = [f"{value:.1f}" for value in (x0, y0, x1 - x0, y1 - y0)]
             writer.writerow([item.name, *numbers, method, f"{found.confidence:.3f}"])
     part.replace(out)
+    return fallbacks
+
+
+def compare_boxes(made: Path, drawn: Path) -> str:
+    """One line on how well made boxes fit drawn ones; of several drawn ones, their common hull."""
+    found, wanted = read_boxes(made), read_boxes(drawn)
+    both = sorted(set(found) & set(wanted))
+    if not both:
+        raise DataError(f"{made.name} and {drawn.name} have no picture in common")
+    hulls = [
+        np.concatenate([wanted[name][:, :2].min(0), wanted[name][:, 2:].max(0)]) for name in both
+    ]
+    overlaps = np.array([iou(found[name][0], hull) for name, hull in zip(both, hulls, strict=True)])
+    return (
+        f"IoU with {drawn.name} on {len(both)} pictures: mean {overlaps.mean():.3f}, "
+        f"median {np.median(overlaps):.3f}, above 0.5 on {(overlaps > 0.5).mean():.0%}"
+    )
 
 
 def iou(one: np.ndarray, other: np.ndarray) -> float:

@@ -39,7 +39,7 @@ class Augmentation:
         return self._recolor(picture, random), corners
 
     def draw_matrix(self, size: int, random: np.random.Generator) -> np.ndarray | None:
-        """Draw a geometric change about the middle: old pixel → new pixel, (3, 3); None for none."""
+        """Draw a geometric change, old pixel → new pixel, (3, 3); None where nothing moves."""
         it = self.settings
         turn = np.deg2rad(random.uniform(-it.rotation, it.rotation))
         zoom = np.exp(random.uniform(*np.log(it.zoom)))

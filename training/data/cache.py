@@ -12,7 +12,8 @@ from tqdm import tqdm
 from imaging.errors import ImagingError
 from imaging.preprocessing import Placement, Preprocessing
 from imaging.reading import read_image
-from training.data.samples import DataError, SampleList
+from training.data.samples import SampleList
+from training.errors import DataError
 
 
 class PictureCache:

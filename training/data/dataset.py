@@ -14,17 +14,18 @@ from training.config import AttentionSettings
 from training.data.augmentation import Augmentation, box_corners, lesion_mask
 from training.data.cache import PictureCache
 from training.data.samples import SampleList
+from training.errors import ConfigError
 
 
 class Draw(NamedTuple):
     """One picture's turn in an epoch.
 
     Attributes:
-        index: Which sample.
+        sample: Index of the sample.
         nonce: Distinguishes this turn from every other one; seeds its augmentation.
     """
 
-    index: int
+    sample: int
     nonce: tuple[int, ...]
 
 
@@ -121,14 +122,14 @@ def attended_labels(attention: AttentionSettings | None, labels: tuple[str, ...]
     """Indices of the classes whose boxes are used.
 
     Raises:
-        ValueError: `attend` names a label that there is not.
+        ConfigError: `attend` names a label that there is not.
     """
     if attention is None:
         return set()
     if attention.attend == ("all",):
         return set(range(len(labels)))
     if unknown := [label for label in attention.attend if label not in labels]:
-        raise ValueError(f"attend: no label {unknown[0]!r}; there are {', '.join(labels)}")
+        raise ConfigError(f"attend: no label {unknown[0]!r}; there are {', '.join(labels)}")
     return {labels.index(label) for label in attention.attend}
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from training.config import DataSettings
-from training.data.samples import DataError, Sample, SampleList
+from training.data.samples import Sample, SampleList
+from training.errors import DataError
 
 
 def load_samples(data: DataSettings) -> SampleList:

@@ -7,10 +7,6 @@ from pathlib import Path
 import numpy as np
 
 
-class DataError(ValueError):
-    """A data set is incomplete or contradicts itself; whoever prepared it can mend it."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """One labelled picture.

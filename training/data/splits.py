@@ -8,7 +8,8 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from training.data.manifest import read_rows
-from training.data.samples import DataError, SampleList
+from training.data.samples import SampleList
+from training.errors import DataError
 
 PARTS = ("train", "validation", "test")
 FOLDS = 20  # shares are multiples of 1/20
@@ -52,8 +53,8 @@ def load_or_make_split(
                     item.group for item in samples.samples if samples.labels[item.label] == label
                 }
                 raise DataError(
-                    f"{part}: no picture of {label!r}; it has {len(groups)} patient(s) or lesion(s) in "
-                    "all, and each can be in one list only"
+                    f"{part}: no picture of {label!r}; it has {len(groups)} patient(s) or lesion(s) "
+                    "in all, and each can be in one list only"
                 )
     return parts
 
@@ -64,7 +65,7 @@ def make_split(samples: SampleList, *, validation: float, test: float, seed: int
     groups = np.array([item.group for item in samples.samples])
     for_test, for_validation = round(test * FOLDS), round(validation * FOLDS)
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    assigned = {}
+    assigned: dict[str, str] = {}
     try:
         drawn = list(folds.split(labels, labels, groups))
     except ValueError as error:

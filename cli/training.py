@@ -1,0 +1,140 @@
+"""care boxes, train, export, evaluate: from pictures to a model. PyTorch is imported on use."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.errors import fail, one_line_errors
+
+if TYPE_CHECKING:
+    from training.config import TrainingRun
+
+WORK = Path("work")
+
+RunFile = Annotated[
+    Path, typer.Argument(help="The run, a TOML such as training/runs/dermoscopy.toml.", exists=True)
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the data set, where the run's relative paths start.", exists=True),
+]
+Boxes = Annotated[Path | None, typer.Option(help="CSV of lesion boxes, instead of the run's.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a setting, such as attention.alpha=0.3. Can be repeated."),
+]
+Folder = Annotated[
+    Path | None, typer.Option(help="The run's folder.  [default: work/runs/NAME]", file_okay=False)
+]
+Models = Annotated[Path, typer.Option(help="Folder of models.", file_okay=False)]
+
+
+def load_run(
+    file: Path, data: Path | None, boxes: Path | None, settings: list[str] | None
+) -> "TrainingRun":
+    """Read a run and what the command line changes of it."""
+    from training.config import TrainingRun
+
+    changed = list(settings or [])
+    if data:
+        changed.append(f"data.root={json.dumps(str(data.resolve()))}")
+    if boxes:
+        changed.append(f"data.boxes={json.dumps(str(boxes.resolve()))}")
+    return TrainingRun.load(file, settings=tuple(changed))
+
+
+@one_line_errors()
+def train(
+    run: RunFile,
+    data: Data = None,
+    boxes: Boxes = None,
+    folder: Folder = None,
+    settings: Settings = None,
+) -> None:
+    """Train a run through its stages; a run that was stopped goes on where it was."""
+    from training.fit import train as train_run
+
+    loaded = load_run(run, data, boxes, settings)
+    checkpoint = train_run(loaded, folder or WORK / "runs" / loaded.name, cache=WORK / "cache")
+    typer.echo(f"best checkpoint: {checkpoint}")
+
+
+@one_line_errors()
+def export(
+    run: RunFile,
+    data: Data = None,
+    boxes: Boxes = None,
+    folder: Folder = None,
+    models: Models = Path("models"),
+    stage: Annotated[
+        int | None, typer.Option(help="1 or 2.  [default: the last one trained]", min=1, max=2)
+    ] = None,
+    settings: Settings = None,
+) -> None:
+    """Turn a trained run into MODELS/NAME: graph, calibrated card, figures, README, LICENSE.
+
+    Refused if the graph differs from a float64 run of the network.
+    """
+    from training.release import release
+
+    loaded = load_run(run, data, boxes, settings)
+    card = release(loaded, folder or WORK / "runs" / loaded.name, models, stage=stage)
+    typer.echo(f"{models / card.name}: sha256 {card.sha256}")
+
+
+@one_line_errors()
+def evaluate(
+    run: RunFile,
+    data: Data = None,
+    boxes: Boxes = None,
+    models: Models = Path("models"),
+    part: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    out: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures here too.", dir_okay=False)
+    ] = None,
+    settings: Settings = None,
+) -> None:
+    """Measure a model on a run's list of pictures, through the exported file."""
+    from models.store import load_one
+    from training.data.manifest import load_samples
+    from training.data.splits import PARTS
+    from training.evaluate import classify_list, figures, markdown
+    from training.fit import split_of
+
+    if part not in PARTS:
+        fail(f"--part {part}: expected {', '.join(PARTS)}")
+    loaded = load_run(run, data, boxes, settings)
+    pictures = split_of(loaded, load_samples(loaded.data))[part]
+    measured = figures(classify_list(load_one(models, loaded.name, threads=2), pictures))
+    if out:
+        out.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    typer.echo(f"{loaded.name} on {part}: {measured['pictures']} pictures\n\n{markdown(measured)}")
+
+
+@one_line_errors()
+def boxes(
+    data: Annotated[Path, typer.Option(help="Folder of the data set.", exists=True)],
+    out: Annotated[Path, typer.Option(help="The boxes, a CSV file.", dir_okay=False)],
+    method: Annotated[str, typer.Option(help="How saliency is found: border.")] = "border",
+    scale: Annotated[float, typer.Option(help="Boxes are scaled by this.", min=0.1, max=3)] = 1.1,
+    manifest: Annotated[str, typer.Option(help="List of the pictures, below DATA.")] = "labels.csv",
+    images: Annotated[str, typer.Option(help="Folder of the pictures, below DATA.")] = "images",
+    against: Annotated[
+        Path | None, typer.Option(help="Boxes drawn by people, to compare with.", exists=True)
+    ] = None,
+) -> None:
+    """Make lesion boxes by machine: one for each picture, written as a person would."""
+    from training.boxes.generate import compare_boxes, write_boxes
+    from training.boxes.saliency import METHODS
+    from training.config import DataSettings
+    from training.data.manifest import load_samples
+
+    if method not in METHODS:
+        fail(f"--method {method}: expected {', '.join(METHODS)}")
+    samples = load_samples(DataSettings(root=str(data), manifest=manifest, images=images))
+    fallbacks = write_boxes(samples, method, METHODS[method], out, scale=scale)
+    typer.echo(f"{out}: {len(samples.samples)} boxes, {fallbacks} of them the central fallback")
+    if against:
+        typer.echo(compare_boxes(out, against))

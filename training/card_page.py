@@ -1,0 +1,91 @@
+"""The README.md of a model: its card, for people."""
+
+from models.card import ModelCard
+from training.config import TrainingRun
+from training.data.splits import PARTS
+from training.evaluate import markdown
+
+PAGE = """# {card.name} {card.version}
+
+{card.use} A heatmap shows where the model's evidence lies; it is no segmentation.
+
+{run.model.about}
+
+## Data
+
+{counts}
+
+All pictures of one {group} are in one list. Input: {input.size} x {input.size} pixels,
+{input.color}, {input.fit}.
+
+## How it was made
+
+{backbone} from {weights}. {stages}
+The best epoch by mean class accuracy on the validation list was kept. Every setting is in
+`card.json` under `training`. To make it again:
+
+{run.model.rebuild}
+
+## Figures
+
+On the project's own test list, through this `model.onnx`, as `care evaluate` prints them; 95 %
+intervals from a bootstrap over groups.
+
+{figures}
+Operating points (Youden's index on the validation list), at temperature {card.temperature}:
+
+{points}
+
+## Limits
+
+{run.model.limits}
+
+## Licence
+
+{card.license}. The terms are in `LICENSE`, in this folder.
+"""
+
+
+def card_page(card: ModelCard, run: TrainingRun) -> str:
+    """Write a card out as Markdown.
+
+    Args:
+        card: With recipe and figures.
+        run: Its settings; the words for people are in `run.model`.
+    """
+    counts, network = card.training["pictures"], card.training["run"]["network"]
+    return PAGE.format(
+        card=card,
+        run=run,
+        input=card.preprocessing,
+        group=run.data.group_column.removesuffix("_id") or "name",
+        counts=table(
+            ["class", *PARTS],
+            [[label, *(str(counts[part][label]) for part in PARTS)] for label in card.labels],
+        ),
+        backbone=network["backbone"],
+        weights=network["weights"].replace("none", "random weights"),
+        stages=_stages(card, run),
+        figures=markdown(card.figures["test"]) if card.figures else "Not measured: no test list.\n",
+        points=table(
+            ["class", "found from"],
+            [[label, f"{point:.3f}"] for label, point in card.operating_points.items()],
+        ),
+    )
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _stages(card: ModelCard, run: TrainingRun) -> str:
+    if card.training["stage"] == 1:
+        return "Stage 1 only: classification loss, no lesion boxes, no attention loss."
+    care = run.attention
+    return (
+        "Stage 1 with the classification loss alone, then stage 2 with the CARE attention loss on "
+        f"the boxes of {', '.join(care.attend)} (alpha {care.alpha}, lambda {care.lam}, tau "
+        f"{care.tau})."
+    )

@@ -1,0 +1,143 @@
+"""A trained run → models/<name>/: graph, calibrated card, figures, a page for people, licence."""
+
+import hashlib
+import shutil
+from dataclasses import asdict, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imaging.reading import read_image
+from models.card import Accepts, ModelCard
+from models.classifier import Classifier
+from training.calibrate import fit_temperature, operating_points
+from training.config import TrainingRun
+from training.data.manifest import load_samples
+from training.data.samples import SampleList
+from training.errors import ConfigError
+from training.card_page import card_page
+from training.evaluate import classify_list, figures
+from training.export import export_model
+from training.fit import preprocessing_of, split_of
+from training.network import Network, build_network, load_state
+
+VERIFIED_PICTURES = 5  # real pictures on which graph and network are compared, besides noise
+
+
+def release(run: TrainingRun, folder: Path, out: Path, *, stage: int | None = None) -> ModelCard:
+    """Export a run's checkpoint as a model that the service picks up.
+
+    Temperature and operating points are fitted on the validation list, figures measured on the
+    test list, both through the exported file.
+
+    Args:
+        run: The settings it was trained with.
+        folder: The run's folder.
+        out: Folder of models; the model goes to `out / run.name`.
+        stage: 1 or 2; the last one there is if None.
+
+    Returns:
+        The card as written.
+
+    Raises:
+        ConfigError: The run has no such checkpoint.
+        ExportError: The graph differs from the network; nothing is written.
+    """
+    stage, network = load_checkpoint(run, folder, stage)
+    samples = load_samples(run.data)
+    parts = split_of(run, samples)
+    card = ModelCard(
+        name=run.name,
+        version=run.model.version,
+        labels=samples.labels,
+        preprocessing=preprocessing_of(run),
+        accepts=Accepts(
+            modalities=run.model.modalities,
+            sop_classes=run.model.sop_classes,
+            body_parts=run.model.body_parts,
+            views=run.model.views,
+        ),
+        temperature=1.0,
+        operating_points=dict.fromkeys(samples.labels, 0.5),
+        license=run.model.license,
+        training=recipe(run, parts, stage),
+    )
+    some = parts["validation"].samples[:VERIFIED_PICTURES]
+    pictures = np.stack([card.preprocessing(read_image(item.path))[0] for item in some])
+    target = out / run.name
+    draft = target.with_name(f".{run.name}.draft")
+    try:
+        export_model(network, card, draft, pictures=pictures)
+        card = calibrated(card, Classifier.load(draft), parts["validation"])
+        written = export_model(network, card, draft, pictures=pictures)
+        if parts["test"].samples:
+            results = classify_list(Classifier.load(draft), parts["test"])
+            written = replace(written, figures={"test": figures(results)})
+            (draft / "card.json").write_text(written.to_json(), encoding="utf-8")
+        (draft / "README.md").write_text(card_page(written, run), encoding="utf-8")
+        if run.model.license_file:
+            shutil.copyfile(run.model.license_file, draft / "LICENSE")
+        target.mkdir(parents=True, exist_ok=True)
+        for file in sorted(draft.iterdir(), reverse=True):  # the card last but for the LICENSE
+            file.replace(target / file.name)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return written
+
+
+def load_checkpoint(run: TrainingRun, folder: Path, stage: int | None) -> tuple[int, Network]:
+    """The best network of a stage, 1 or 2; of the last stage there is if None.
+
+    Raises:
+        ConfigError: The stage is not there, or not finished.
+    """
+    finished = [n for n in (1, 2) if (folder / f"stage{n}.json").exists()]
+    if not finished or (stage is not None and stage not in finished):
+        wanted = f"stage {stage}" if stage else "any stage"
+        raise ConfigError(f"{folder}: no finished checkpoint of {wanted}; run care train first")
+    stage = stage or finished[-1]
+    state = load_state(folder / f"stage{stage}.safetensors")
+    bias = [name for name in state if name.startswith("head.") and name.endswith("bias")][-1]
+    network = build_network(run.network.backbone, state[bias].shape[0])
+    network.load_state_dict(state)
+    return stage, network.eval()
+
+
+def calibrated(card: ModelCard, classifier: Classifier, validation: SampleList) -> ModelCard:
+    """The card with temperature and operating points fitted on the validation list."""
+    results = classify_list(classifier, validation)
+    # at temperature 1 the logarithm of a probability is the logit, but for a shift that cancels
+    logits = np.log(results.probabilities.clip(1e-300))
+    temperature = round(fit_temperature(results.truth, logits), 4)
+    warmed = replace(classifier.card, temperature=temperature)
+    scores = np.exp(logits / warmed.temperature)
+    scores /= scores.sum(1, keepdims=True)
+    points = [round(point, 6) for point in operating_points(results.truth, scores)]
+    return replace(
+        card,
+        temperature=temperature,
+        operating_points=dict(zip(card.labels, points, strict=True)),
+    )
+
+
+def recipe(run: TrainingRun, parts: dict[str, SampleList], stage: int) -> dict[str, Any]:
+    """What shaped the model, without paths of the machine it was made on."""
+    settings = asdict(run)
+    del settings["data"]["root"], settings["model"]
+    for section, key in (("data", "split"), ("data", "boxes"), ("network", "weights")):
+        settings[section][key] = Path(settings[section][key]).name
+    listed = "".join(
+        f"{item.name},{part}\n" for part in sorted(parts) for item in parts[part].samples
+    )
+    return {
+        "stage": stage,
+        "run": settings,
+        "pictures": {
+            part: dict(zip(subset.labels, subset.counts().tolist(), strict=True))
+            for part, subset in parts.items()
+        },
+        "split_sha256": hashlib.sha256(listed.encode()).hexdigest(),
+        "versions": {name: metadata.version(name) for name in ("torch", "torchvision", "onnx")},
+    }
