@@ -22,6 +22,9 @@ from service.reports import (
     ModelReport,
 )
 
+LAYER_SIDE = 320
+"""Longer side of a layer's heatmap, in pixels, at most: maps are a few cells wide, and smooth."""
+
 
 def classification(reading: Reading, options: ClassifyOptions, request_id: str) -> Response:
     """The answer of /classify."""
@@ -42,7 +45,7 @@ def explanation(reading: Reading, options: ExplainOptions, request_id: str) -> R
         picture = shrink(reading.image.pixels, options.max_side)
         heatmap, peak = reading.prediction.heatmap(target, picture.shape[:2])
         if options.output == "heatmap":
-            png = encode_png(np.rint(heatmap * 255).astype(np.uint8))
+            png = _gray_png(heatmap)
         else:
             png = encode_png(
                 overlay(
@@ -52,7 +55,7 @@ def explanation(reading: Reading, options: ExplainOptions, request_id: str) -> R
                     colormap=options.colormap,
                     peak=peak,
                     label=target,
-                    note=f"forced: {reading.overridden[:60]}" if reading.overridden else None,
+                    note="forced: not suitable" if reading.overridden else None,
                 )
             )
         if options.output == "json":
@@ -120,20 +123,20 @@ def _report(reading: Reading, request_id: str) -> ClassifyReport:
 
 def _layers(reading: Reading, options: ExplainOptions, request_id: str) -> LayersReport:
     picture = shrink(reading.image.pixels, options.max_side)
-    prediction = reading.prediction
+    height, width = picture.shape[:2]
+    scale = min(1, LAYER_SIDE / max(height, width))
+    size = max(1, round(height * scale)), max(1, round(width * scale))
     layers = []
-    for label, _ in prediction.ranked():
-        heatmap, peak = prediction.heatmap(label, picture.shape[:2])
-        layers.append(
-            Layer(
-                label=label,
-                peak=peak,
-                heat=_base64(encode_png(np.rint(heatmap * 255).astype(np.uint8))),
-            )
-        )
+    for label, _ in reading.prediction.ranked():
+        heatmap, peak = reading.prediction.heatmap(label, size)
+        layers.append(Layer(label=label, peak=peak, heatmap=_base64(_gray_png(heatmap))))
     return LayersReport(
         **dict(_report(reading, request_id)), picture=_base64(encode_png(picture)), layers=layers
     )
+
+
+def _gray_png(heatmap: np.ndarray) -> bytes:
+    return encode_png(np.rint(heatmap * 255).astype(np.uint8))
 
 
 def _base64(content: bytes) -> str:

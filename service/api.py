@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import bentoml
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from models.card import NOTICE
@@ -135,6 +135,15 @@ async def models() -> ModelsReport:
 async def page() -> FileResponse:
     """A page to try the service with."""
     return FileResponse(WEB / "index.html")
+
+
+@app.get("/livez", response_class=PlainTextResponse)
+@app.get("/healthz", response_class=PlainTextResponse)
+@app.get("/readyz", response_class=PlainTextResponse)
+@app.get("/metrics", response_class=PlainTextResponse)
+async def probe() -> Response:
+    """Answered by BentoML. Listed here for the OpenAPI document, and to refuse other methods."""
+    raise NotImplementedError
 
 
 def _service() -> Any:

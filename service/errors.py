@@ -7,8 +7,9 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from imaging.errors import (
     FrameNotFound,
@@ -89,6 +90,7 @@ def handle_errors(app: FastAPI) -> None:
     for family in (ImagingError, ModelError, RequestError):
         app.add_exception_handler(family, _ours)
     app.add_exception_handler(HTTPException, _routing)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -106,6 +108,12 @@ async def _routing(request: Request, error: Exception) -> JSONResponse:
     }.get(status, status.description)
     code = status.phrase.lower().replace(" ", "_")
     return _envelope(request, status, code, message, dict(error.headers or {}))
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    # Nobody is left to answer; nginx calls this 499 in its logs.
+    request.state.error_code = "client_gone"
+    return Response(status_code=499)
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

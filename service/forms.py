@@ -71,7 +71,7 @@ class ExplainOptions(ClassifyOptions):
         default="overlay",
         description="overlay: PNG of the picture under its heatmap. heatmap: gray PNG of the map "
         "alone. json: the answer of /classify with target, peak and overlay. layers: the answer "
-        "of /classify with the picture and the heat of every label apart.",
+        "of /classify with the picture and the heatmap of every label apart.",
     )
     opacity: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
         default=0.4, description="Opacity of the hottest place, from 0 to 1."

@@ -6,7 +6,6 @@ import time
 import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOG = logging.getLogger("care")
@@ -59,8 +58,6 @@ class FrontDesk:
         start = time.perf_counter()
         try:
             await self.app(scope, receive, answer)
-        except ClientDisconnect:
-            status = 499  # as nginx calls it: nobody is left to answer
         except Exception:
             # Already answered in the envelope; here it is said to those who can mend it.
             LOG.exception("request_id=%s failed unexpectedly", request_id)

@@ -79,13 +79,13 @@ class ExplainReport(ClassifyReport):
 
 
 class Layer(BaseModel):
-    """One label's heat, to be laid over the picture."""
+    """One label's evidence, to be laid over the picture."""
 
     label: str
     peak: float
-    heat: str = Field(
-        description="PNG in base64: colors of the colormap, as opaque as the evidence is strong. "
-        "Smaller than the picture; stretch it over the whole of it."
+    heatmap: str = Field(
+        description="Gray PNG in base64, white at the peak; smaller than the picture, to be "
+        "stretched over the whole of it."
     )
 
 

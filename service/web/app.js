@@ -1,11 +1,12 @@
-// One picture, its heat, its scores. The service sends picture and heat apart, so that moving the
-// slider or choosing another class asks nobody.
+// One picture, its heat, its scores. The service sends the picture and the heatmap of every class
+// apart, so that moving the slider or choosing another class asks nobody.
 
 const $ = (id) => document.getElementById(id);
 
 let file = null;      // the picture in question
 let pending = null;   // the request under way, aborted by the next one
-let layers = {};      // label → {peak, heat}
+let layers = {};      // label → {peak, heatmap}
+let chosen = null;    // the label explained
 
 async function loadModels() {
   try {
@@ -37,7 +38,7 @@ async function explain() {
   if ($("force").checked) form.append("force", "true");
   try {
     const report = await ask("explain", { method: "POST", body: form, signal: mine.signal });
-    show(report);
+    if (pending === mine) await show(report);
   } catch (error) {
     if (mine.signal.aborted) return;
     forget();
@@ -94,7 +95,7 @@ function show(report) {
   $("bars").replaceChildren(...report.predictions.map(bar));
   $("facts").replaceChildren(...facts(report));
   $("answer").hidden = false;
-  choose(report.predictions[0].label);
+  return choose(report.predictions[0].label);
 }
 
 function forget() {
@@ -129,16 +130,46 @@ function bar({ label, probability, operating_point, found }, index) {
   return row;
 }
 
-function choose(label) {
-  const { peak, heat } = layers[label];
+async function choose(label) {
+  chosen = label;
+  const { peak, heatmap } = layers[label];
   const name = label.replaceAll("_", " ");
-  $("heat").src = png(heat);
-  $("heat").alt = `Where the model sees evidence for ${name}`;
-  $("heat").hidden = !(peak > 0);
   $("evidence").textContent =
     peak > 0 ? `Shown: evidence for ${name}.` : `There is no positive evidence for ${name}.`;
+  $("heat").setAttribute("aria-label", `Where the model sees evidence for ${name}`);
+  $("heat").hidden = !(peak > 0);
+  $("scale").hidden = !(peak > 0);
+  $("peak").textContent = `${Number(peak.toPrecision(2))} logits`;
+  const image = element("img", { src: png(heatmap) });
+  await image.decode();
+  if (chosen === label) paint(image);
+}
+
+// Each pixel's heat is its color and how much of it is seen, as in the overlay of the service.
+function paint(image) {
+  const canvas = $("heat");
+  canvas.width = image.naturalWidth;
+  canvas.height = image.naturalHeight;
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(image, 0, 0);
+  const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
+  for (let at = 0; at < pixels.data.length; at += 4) {
+    const heat = pixels.data[at];
+    pixels.data.set(TURBO[heat], at);
+    pixels.data[at + 3] = heat;
+  }
+  context.putImageData(pixels, 0, 0);
   fade();
 }
+
+// The colormap "turbo" as polynomials, by its author: A. Mikhailov, Google, 2019 (Apache-2.0).
+const TURBO = Array.from({ length: 256 }, (_, heat) =>
+  [
+    [0.13572138, 4.6153926, -42.66032258, 132.13108234, -152.94239396, 59.28637943],
+    [0.09140261, 2.19418839, 4.84296658, -14.18503333, 4.27729857, 2.82956604],
+    [0.1066733, 12.64194608, -60.58204836, 110.36276771, -89.90310912, 27.34824973],
+  ].map((factors) => 255 * factors.reduceRight((sum, factor) => sum * (heat / 255) + factor, 0)),
+);
 
 function fade() {
   $("opacity-value").textContent = `${$("opacity").value} %`;

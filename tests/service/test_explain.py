@@ -143,9 +143,8 @@ def test_layers_are_the_picture_and_the_heat_of_every_label(client, picture):
     assert [layer["label"] for layer in report["layers"]] == [
         entry["label"] for entry in report["predictions"]
     ]
-    heat = from_base64(report["layers"][0]["heat"])
-    assert heat.shape[2] == 4
-    row, column = center_of_heat(heat[..., 3])
+    heat = from_base64(report["layers"][0]["heatmap"])
+    row, column = center_of_heat(heat)
     assert row / heat.shape[0] == pytest.approx(84 / 300, abs=0.1)
     assert column / heat.shape[1] == pytest.approx(444 / 500, abs=0.1)
 
@@ -157,7 +156,7 @@ def test_without_positive_evidence_there_is_no_heat(client, picture, output):
     if output == "layers":
         layer = next(one for one in answer.json()["layers"] if one["label"] == "nevus")
         assert layer["peak"] == 0
-        assert not from_base64(layer["heat"])[..., 3].any()
+        assert not from_base64(layer["heatmap"]).any()
     elif output == "json":
         assert answer.json()["peak"] == 0
     else:

@@ -66,7 +66,7 @@ def test_a_chosen_file_shows_its_picture_heat_and_bars(page):
     page.wait_for_selector("#answer:visible")
     size = page.eval_on_selector("#picture", "image => [image.naturalWidth, image.naturalHeight]")
     assert size == [500, 300]
-    assert page.eval_on_selector("#heat", "image => image.complete && image.naturalWidth > 0")
+    page.wait_for_function("document.querySelector('#heat').width === 320")
     assert page.locator(".bar").count() == 3
     assert page.locator(".bar .tick").count() == 3
     assert "square" in page.locator(".bar").first.inner_text()

@@ -45,6 +45,7 @@ def test_paths_bentoml_would_serve_otherwise_are_ours(server):
         ("GET", "/static_content/index.css", 404),
         ("GET", "/nowhere", 404),
         ("GET", "/classify", 405),
+        ("POST", "/metrics", 405),
     ):
         answer = httpx.request(method, server.url + path)
         assert answer.status_code == status
