@@ -8,7 +8,7 @@ port=${1:-3456}
 python=$(command -v python3)
 app=$(mktemp -d)
 service=
-trap '[ -z "$service" ] || kill "$service" 2>/dev/null; wait; rm -rf "$app"' EXIT
+trap '[ -z "$service" ] || { kill "$service"; wait "$service"; } 2>/dev/null || true; rm -rf "$app"' EXIT
 
 sed -n 's/^COPY \(.*\) [^ ]*$/\1/p' Dockerfile | xargs cp --recursive --target-directory "$app"
 cd "$app"

@@ -6,13 +6,17 @@ import hashlib
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from models.card import Accepts
 from models.errors import ModelNotFound
 from service.batch import folder as folder_module
 from service.batch.folder import score_folder
 from service.batch.scorer import Job
 from tests.batch.conftest import FILES, write_picture
+from tests.factories import make_dicom, make_film
+from tests.models_factory import square_model
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -134,3 +138,45 @@ def test_a_model_that_is_not_there_stops_before_anything_is_written(job: Job, tm
         score_folder(dataclasses.replace(job, model="knee"), tmp_path / "s.csv", workers=1)
 
     assert not (tmp_path / "s.csv").exists()
+
+
+@pytest.fixture
+def knee(job: Job, tmp_path: Path) -> Job:
+    """A folder with one film, of a knee, and a model of chests."""
+    folder = tmp_path / "knees"
+    folder.mkdir()
+    knee = make_dicom(make_film(), BodyPartExamined="KNEE", PatientName="Canary^Patient")
+    knee.save_as(folder / "knee.dcm", enforce_file_format=True)
+    square_model(job.models, "chest", accepts=Accepts(modalities=("DX",), body_parts=("CHEST",)))
+    return dataclasses.replace(job, folder=folder, model="chest")
+
+
+def test_a_file_the_model_was_not_made_for_is_an_error(knee: Job, tmp_path: Path):
+    score_folder(knee, tmp_path / "s.csv", workers=0)
+
+    [row] = read_rows(tmp_path / "s.csv")
+    assert (row["status"], row["error_code"], row["label"]) == ("error", "not_suitable", "")
+    assert "body part is KNEE, expected CHEST" in row["error"]
+
+
+def test_a_forced_file_is_scored_and_its_row_says_what_was_overridden(knee: Job, tmp_path: Path):
+    counts = score_folder(dataclasses.replace(knee, force=True), tmp_path / "s.csv", workers=0)
+
+    [row] = read_rows(tmp_path / "s.csv")
+    assert (row["status"], row["error_code"]) == ("ok", "forced")
+    assert row["error"] == "body part is KNEE, expected CHEST"
+    assert row["label"]
+    assert counts == {"ok": 1, "forced": 1}
+
+
+def test_a_frame_is_chosen_and_a_missing_one_is_an_error(knee: Job, tmp_path: Path):
+    loop = make_dicom(np.stack([make_film(), make_film(seed=1)]), frames=2)
+    loop.save_as(knee.folder / "knee.dcm", enforce_file_format=True)
+    codes = {}
+
+    for frame in (None, 1, 2, 3):
+        score_folder(dataclasses.replace(knee, frame=frame), tmp_path / "s.csv", workers=0)
+        [row] = read_rows(tmp_path / "s.csv")
+        codes[frame] = row["error_code"] or row["status"]
+
+    assert codes == {None: "unsupported", 1: "ok", 2: "ok", 3: "bad_option"}
