@@ -13,11 +13,11 @@ from imaging.reading import read_image
 from models.card import Accepts, ModelCard
 from models.classifier import Classifier
 from training.calibrate import fit_temperature, operating_points
+from training.card_page import card_page
 from training.config import TrainingRun
 from training.data.manifest import load_samples
 from training.data.samples import SampleList
 from training.errors import ConfigError
-from training.card_page import card_page
 from training.evaluate import classify_list, figures
 from training.export import export_model
 from training.fit import preprocessing_of, split_of

@@ -53,8 +53,8 @@ def load_or_make_split(
                     item.group for item in samples.samples if samples.labels[item.label] == label
                 }
                 raise DataError(
-                    f"{part}: no picture of {label!r}; it has {len(groups)} patient(s) or lesion(s) "
-                    "in all, and each can be in one list only"
+                    f"{part}: no picture of {label!r}; it has {len(groups)} group(s) "
+                    "(patients, lesions) in all, and each can be in one list only"
                 )
     return parts
 
