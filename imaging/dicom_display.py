@@ -14,7 +14,7 @@ from pydicom.pixels import apply_color_lut
 
 from imaging.dicom_header import Header, numbers, sequence, text, value
 from imaging.dicom_stored import PixelFormat
-from imaging.errors import UnreadableImage
+from imaging.errors import UnreadableImage, foreign_errors
 
 # [R, G, B] from [Y, Cb, Cr, 1], values 0 to 255 (PS3.3 C.7.6.3.1.2).
 YBR_FULL = np.array(
@@ -69,7 +69,7 @@ def _values(codes: np.ndarray, form: PixelFormat) -> np.ndarray:
 def _modality(header: Header, index: int) -> Transform:
     """The modality LUT, or rescale slope and intercept, or nothing (PS3.3 C.11.1)."""
     if lut := _lut(header.dataset, "ModalityLUTSequence"):
-        return _table(lut, header, signed=_is_signed(header))
+        return _table(lut, header, _is_signed(header))
     slope, intercept = _rescale(header, index)
     return lambda values: values * slope + intercept
 
@@ -86,7 +86,7 @@ def _window(header: Header, index: int) -> Transform | None:
     group = header.group("FrameVOILUTSequence", index)
     if lut := _lut(group, "VOILUTSequence"):
         _, intercept = _rescale(header, index)
-        table = _table(lut, header, signed=_is_signed(header) or intercept < 0)
+        table = _table(lut, header, _is_signed(header) or intercept < 0)
         entries = table(np.arange(-(1 << 16), 1 << 16, dtype=np.float64))
         low, high = entries.min(), entries.max()
         return lambda values: (table(values) - low) / max(high - low, 1)
@@ -146,10 +146,10 @@ def _lut(dataset: Dataset, keyword: str) -> Dataset | None:
     return items[0] if items and value(items[0], "LUTData") else None
 
 
-def _table(item: Dataset, header: Header, *, signed: bool) -> Transform:
-    """A look-up table of an LUT sequence (PS3.3 C.11.1.1)."""
-    descriptor = [int(number) for number in numbers(item, "LUTDescriptor")]
-    data = value(item, "LUTData")
+def _table(item: Dataset, header: Header, signed: bool, name: str = "LUT") -> Transform:
+    """The look-up table that `item` keeps under `name` (PS3.3 C.11.1.1, C.7.6.3.1.5)."""
+    descriptor = [int(number) for number in numbers(item, f"{name}Descriptor")]
+    data = value(item, f"{name}Data")
     if len(descriptor) != 3 or data is None:
         raise UnreadableImage("a look-up table without descriptor or data")
     count, first, _ = descriptor
@@ -159,7 +159,8 @@ def _table(item: Dataset, header: Header, *, signed: bool) -> Transform:
     if isinstance(data, bytes):
         order = "<" if header.little_endian else ">"
         kind = f"{order}u2" if len(data) >= 2 * count else "u1"
-        entries = np.frombuffer(data[: len(data) // 2 * 2], kind)[:count].astype(np.float64)
+        data = data[: len(data) // 2 * 2] if kind != "u1" else data
+        entries = np.frombuffer(data, kind)[:count].astype(np.float64)
     else:
         entries = np.array(data, np.float64).reshape(-1)[:count]
     if not entries.size:
@@ -195,11 +196,16 @@ def _palette(codes: np.ndarray, form: PixelFormat, header: Header) -> np.ndarray
     if codes.dtype.itemsize > 2:
         raise UnreadableImage("PALETTE COLOR with more than 16 bits")
     every = np.arange(1 << (8 * codes.itemsize), dtype=np.uint32).astype(codes.dtype)
-    try:
-        colors = apply_color_lut(_values(every, form).astype(np.int32), header.dataset)[:, :3]
-    except Exception as error:
-        raise UnreadableImage("a damaged palette") from error
-    if colors.dtype == np.uint16:
-        wide = colors.max() > 255  # some files keep 8-bit colors in 16-bit entries
-        colors = (colors / 257 if wide else colors).round().astype(np.uint8)
-    return np.take(colors, codes, axis=0)
+    indices = _values(every, form)
+    with foreign_errors("a damaged palette"):
+        if value(header.dataset, "RedPaletteColorLookupTableData"):
+            tables = [
+                _table(header.dataset, header, form.signed, f"{name}PaletteColorLookupTable")
+                for name in ("Red", "Green", "Blue")
+            ]
+            colors = np.stack([table(indices) for table in tables], axis=-1)
+        else:
+            colors = apply_color_lut(indices.astype(np.int32), header.dataset)[:, :3]
+    # some files keep 8-bit colors in 16-bit entries
+    scale = 1 / 257 if colors.max() > 255 else 1.0
+    return np.take(np.rint(colors * scale).astype(np.uint8), codes, axis=0)

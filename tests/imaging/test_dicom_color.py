@@ -1,0 +1,116 @@
+"""Color DICOM → RGB."""
+
+import numpy as np
+import pytest
+from pydicom.pixels import convert_color_space
+from pydicom.uid import ExplicitVRBigEndian
+
+from imaging.errors import ImagingError
+from imaging.reading import read_image
+from tests.factories import as_bytes, make_color, make_dicom
+from tests.imaging.oracle import displayed
+
+
+def assert_within_one(ours: np.ndarray, theirs: np.ndarray) -> None:
+    assert ours.dtype == np.uint8
+    assert ours.shape == theirs.shape
+    assert np.abs(ours.astype(float) - theirs).max() <= 1
+
+
+@pytest.mark.parametrize("planar", [0, 1])
+@pytest.mark.parametrize("size", [(3, 3), (16, 16), (15, 22)])
+def test_rgb_comes_in_triples_or_in_planes(planar, size):
+    picture = make_color(*size)
+
+    dataset = make_dicom(picture, planar=planar)
+
+    np.testing.assert_array_equal(read_image(as_bytes(dataset)).pixels, picture)
+
+
+@pytest.mark.parametrize("planar", [0, 1])
+def test_ybr_full_becomes_rgb(planar):
+    picture = make_color()
+    ybr = convert_color_space(picture.copy(), "RGB", "YBR_FULL")
+
+    dataset = make_dicom(ybr, planar=planar, photometric="YBR_FULL")
+
+    assert_within_one(read_image(as_bytes(dataset)).pixels, displayed(dataset))
+
+
+def test_subsampled_chroma_is_spread_over_its_two_pixels():
+    y = np.arange(8, dtype=np.uint8) * 30
+    packed = np.array([y[0], y[1], 90, 160, y[2], y[3], 128, 128, *y[4:6], 70, 100, *y[6:], 0, 255])
+    dataset = make_dicom(
+        np.zeros((2, 4, 3), np.uint8),
+        photometric="YBR_FULL_422",
+        PixelData=packed.astype(np.uint8).tobytes(),
+    )
+
+    assert_within_one(read_image(as_bytes(dataset)).pixels, displayed(dataset))
+
+
+def test_ybr_partial_uses_the_narrow_range():
+    # PS3.3 C.7.6.3.1.2: black is 16, white is 235
+    packed = np.array([16, 235, 128, 128, 126, 126, 128, 128], np.uint8).tobytes()
+    dataset = make_dicom(
+        np.zeros((1, 4, 3), np.uint8), photometric="YBR_PARTIAL_422", PixelData=packed
+    )
+
+    gray = read_image(as_bytes(dataset)).pixels[0, :, 0]
+
+    np.testing.assert_allclose(gray, [0, 255, 128, 128], atol=1)
+
+
+@pytest.mark.parametrize(("kind", "bits"), [(np.uint16, 16), (np.uint16, 12), (np.uint32, 32)])
+def test_deep_color_is_scaled_by_its_bits(kind, bits):
+    picture = make_color()
+    deep = np.rint(picture.astype(np.float64) * ((2**bits - 1) / 255)).astype(kind)
+
+    assert_within_one(read_image(as_bytes(make_dicom(deep, bits_stored=bits))).pixels, picture)
+
+
+def palette(bits: int, count: int, first: int = 0, order: str = "<") -> dict[str, object]:
+    """Attributes of a palette of random colors."""
+    rng = np.random.default_rng(3)
+    attributes: dict[str, object] = {}
+    for name in ("Red", "Green", "Blue"):
+        entries = rng.integers(0, 2**bits, count).astype(f"{order}u{bits // 8}")
+        attributes[f"{name}PaletteColorLookupTableDescriptor"] = [count % 65536, first, bits]
+        attributes[f"{name}PaletteColorLookupTableData"] = entries.tobytes()
+    return attributes
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind", "count", "first"),
+    [(8, "u1", 256, 0), (8, "u1", 100, 50), (16, "u1", 256, 0), (16, "u2", 4000, 9)],
+)
+def test_a_palette_is_looked_up(bits, kind, count, first):
+    codes = (np.arange(35 * 30).reshape(35, 30) * 7 % (200 if kind == "u1" else 5000)).astype(kind)
+    dataset = make_dicom(codes, photometric="PALETTE COLOR", **palette(bits, count, first))
+
+    assert_within_one(read_image(as_bytes(dataset)).pixels, displayed(dataset))
+
+
+def test_a_palette_in_big_endian_has_the_same_colors():
+    codes = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    little = make_dicom(codes, photometric="PALETTE COLOR", **palette(16, 256))
+    big = make_dicom(
+        codes,
+        syntax=ExplicitVRBigEndian,
+        photometric="PALETTE COLOR",
+        **palette(16, 256, order=">"),
+    )
+
+    np.testing.assert_array_equal(
+        read_image(as_bytes(big)).pixels, read_image(as_bytes(little)).pixels
+    )
+
+
+@pytest.mark.parametrize("photometric", ["HSV", "ARGB", "CMYK", "Doe^Jane", ""])
+def test_other_color_models_are_refused(photometric):
+    dataset = make_dicom(make_color(), PhotometricInterpretation=photometric)
+
+    with pytest.raises(ImagingError) as refusal:
+        read_image(as_bytes(dataset))
+
+    assert "Doe" not in refusal.value.problem.replace("DOE", "Doe")

@@ -1,0 +1,286 @@
+"""Grayscale DICOM → brightness, against pydicom's and highdicom's float pipelines."""
+
+import highdicom
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+
+from imaging.reading import read_image
+from tests.factories import as_bytes, group, lut_item, make_dicom, make_film
+from tests.imaging.oracle import displayed
+
+
+def assert_within_one(ours: np.ndarray, theirs: np.ndarray) -> None:
+    assert ours.dtype == np.uint8
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() <= 1
+
+
+def by_highdicom(dataset: Dataset) -> np.ndarray:
+    """Brightness in [0, 255] as highdicom shows it."""
+    image = highdicom.Image.from_dataset(dataset)
+    frame = image.get_frame(1, apply_voi_transform=None, apply_presentation_lut=True)
+    return frame.astype(np.float64) * 255
+
+
+WINDOW = {"WindowCenter": 1800, "WindowWidth": 2300}
+FUNCTIONS = ["LINEAR", "LINEAR_EXACT", "SIGMOID", None]
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_windows_of_every_shape_match_pydicom_and_highdicom(function, photometric):
+    film = make_film()
+    dataset = make_dicom(
+        film, bits_stored=12, photometric=photometric, VOILUTFunction=function, **WINDOW
+    )
+
+    ours = read_image(as_bytes(dataset)).pixels
+
+    assert_within_one(ours, displayed(dataset))
+    if function == "LINEAR":
+        assert_within_one(ours, by_highdicom(dataset))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 7, 8, 9, 10, 12, 14, 15, 16])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("windowed", [False, True])
+def test_every_depth_up_to_16_bits_signed_and_unsigned(bits, signed, windowed):
+    film = make_film(bits=bits)
+    if signed:
+        film = (film.astype(np.int32) - 2 ** (bits - 1)).astype("int8" if bits <= 8 else "int16")
+    attributes = {"WindowCenter": 2.0 ** (bits - 2), "WindowWidth": 2.0 ** (bits - 1)}
+    dataset = make_dicom(film, bits_stored=bits, **(attributes if windowed else {}))
+
+    assert_within_one(read_image(as_bytes(dataset)).pixels, displayed(dataset))
+
+
+@pytest.mark.parametrize("bits", [20, 31, 32])
+@pytest.mark.parametrize("windowed", [False, True])
+def test_32_bits_work_without_a_table(bits, windowed):
+    film = make_film(bits=bits)
+    attributes = {"WindowCenter": 2.0 ** (bits - 2), "WindowWidth": 2.0 ** (bits - 1)}
+    dataset = make_dicom(film, bits_stored=bits, **(attributes if windowed else {}))
+
+    assert_within_one(read_image(as_bytes(dataset)).pixels, displayed(dataset))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_floating_point_pixels_are_read_and_nan_is_no_brightness(kind):
+    film = make_film().astype(kind)
+    film[3, 3] = np.nan
+    film[4, 4] = np.inf
+    dataset = make_dicom(make_film(), PixelData=None)
+    for keyword in ("BitsStored", "HighBit", "PixelRepresentation"):
+        delattr(dataset, keyword)
+    dataset.BitsAllocated = film.itemsize * 8
+    name = "FloatPixelData" if kind is np.float32 else "DoubleFloatPixelData"
+    setattr(dataset, name, film.tobytes())
+
+    pixels = read_image(as_bytes(dataset)).pixels
+
+    assert pixels[0, 0] == 0
+    assert pixels[-1, -1] == 255
+
+
+@pytest.mark.parametrize("slope", [0.37, 1, 12.5])
+@pytest.mark.parametrize("intercept", [-1024, 0, 77.5])
+def test_rescale_comes_before_the_window(slope, intercept):
+    dataset = make_dicom(
+        make_film(),
+        bits_stored=12,
+        RescaleSlope=slope,
+        RescaleIntercept=intercept,
+        WindowCenter=round(2000 * slope + intercept, 2),
+        WindowWidth=round(1500 * slope, 2),
+    )
+
+    assert_within_one(read_image(as_bytes(dataset)).pixels, displayed(dataset))
+
+
+def test_a_modality_lut_comes_before_the_window():
+    entries = (4095 * (np.arange(4096) / 4095) ** 0.5).astype(np.uint16)
+    dataset = make_dicom(
+        make_film(), bits_stored=12, ModalityLUTSequence=lut_item(entries, bits=16), **WINDOW
+    )
+
+    assert_within_one(read_image(as_bytes(dataset)).pixels, displayed(dataset))
+
+
+@pytest.mark.parametrize("first", [0, 500, 40000, -300])
+@pytest.mark.parametrize("implicit", [False, True])
+def test_a_voi_lut_outranks_a_window_and_starts_anywhere(first, implicit):
+    entries = (1023 * (np.arange(2000) / 1999) ** 2).astype(np.uint16)
+    film = make_film(bits=16)
+    if first < 0:
+        film = (film.astype(np.int32) - 30000).clip(-32768, 32767).astype(np.int16)
+    dataset = make_dicom(film, VOILUTSequence=lut_item(entries, first=first, bits=10), **WINDOW)
+    if implicit:
+        dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2"
+
+    assert_within_one(read_image(as_bytes(dataset)).pixels, displayed(dataset))
+
+
+def test_of_several_windows_the_first_is_taken():
+    film = make_film()
+    several = make_dicom(film, bits_stored=12, WindowCenter=[1800, 400], WindowWidth=[2300, 100])
+    one = make_dicom(film, bits_stored=12, **WINDOW)
+
+    np.testing.assert_array_equal(
+        read_image(as_bytes(several)).pixels, read_image(as_bytes(one)).pixels
+    )
+
+
+@pytest.mark.parametrize(
+    "useless",
+    [
+        {"WindowCenter": 100, "WindowWidth": 0},
+        {"WindowCenter": 100, "WindowWidth": -5},
+        {"WindowCenter": 100},
+        {"WindowWidth": 100},
+        {"WindowCenter": "", "WindowWidth": ""},
+    ],
+)
+def test_a_window_that_makes_no_sense_counts_as_none(useless):
+    film = make_film()
+
+    with_it = read_image(as_bytes(make_dicom(film, bits_stored=12, **useless))).pixels
+
+    np.testing.assert_array_equal(
+        with_it, read_image(as_bytes(make_dicom(film, bits_stored=12))).pixels
+    )
+
+
+def test_a_window_one_wide_is_a_threshold():
+    film = np.array([[99, 100, 101]], np.uint16)
+    dataset = make_dicom(film, WindowCenter=100.5, WindowWidth=1)
+
+    np.testing.assert_array_equal(read_image(as_bytes(dataset)).pixels, [[0, 0, 255]])
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_padding_takes_no_part_in_the_range(photometric):
+    film = make_film(bits=10) + 1000
+    film[:10] = 0
+    film[10:12] = 17
+    dataset = make_dicom(
+        film,
+        photometric=photometric,
+        bits_stored=12,
+        PixelPaddingValue=0,
+        PixelPaddingRangeLimit=20,
+    )
+
+    ours = read_image(as_bytes(dataset)).pixels
+
+    assert_within_one(ours, displayed(dataset))
+    assert {ours[12:].min(), ours[12:].max()} == {0, 255}
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"])
+def test_padding_of_signed_pixels_is_understood_signed(syntax):
+    film = make_film(bits=10).astype(np.int16)
+    film[:10] = -2000
+    dataset = make_dicom(film, syntax=syntax, PixelPaddingValue=-2000)
+
+    ours = read_image(as_bytes(dataset)).pixels
+
+    assert ours[10:].min() == 0
+    assert np.ptp(ours[10:]) == 255
+
+
+@pytest.mark.parametrize("windowed", [False, True])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int16])
+@pytest.mark.parametrize("stored_in", ["MONOCHROME1", "MONOCHROME2"])
+def test_a_film_and_its_negative_come_out_alike(stored_in, kind, windowed):
+    film = make_film(bits=7 if kind is np.uint8 else 12).astype(kind)
+    top = int(film.max())
+    window = {"VOILUTFunction": "LINEAR_EXACT", "WindowCenter": top / 2, "WindowWidth": top / 2}
+    attributes = window if windowed else {}
+
+    film_in = make_dicom(film, photometric="MONOCHROME2", **attributes)
+    negative = make_dicom((top - film).astype(kind), photometric="MONOCHROME1", **attributes)
+
+    difference = (
+        read_image(as_bytes(film_in)).pixels.astype(int) - read_image(as_bytes(negative)).pixels
+    )
+    assert np.abs(difference).max() <= 1
+
+
+def test_the_presentation_lut_shape_inverts_too_but_not_twice():
+    film = make_film()
+    plain = read_image(as_bytes(make_dicom(film, **WINDOW))).pixels
+
+    inverse = make_dicom(film, PresentationLUTShape="INVERSE", **WINDOW)
+    both = make_dicom(film, photometric="MONOCHROME1", PresentationLUTShape="INVERSE", **WINDOW)
+
+    np.testing.assert_array_equal(read_image(as_bytes(inverse)).pixels, 255 - plain)
+    np.testing.assert_array_equal(read_image(as_bytes(both)).pixels, 255 - plain)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("attributes", [{}, WINDOW, {"PixelPaddingValue": 7}])
+def test_a_constant_picture_has_one_brightness(photometric, attributes):
+    dataset = make_dicom(np.full((8, 9), 7, np.uint16), photometric=photometric, **attributes)
+
+    assert np.ptp(read_image(as_bytes(dataset)).pixels) == 0
+
+
+def test_what_is_in_unused_bits_is_not_seen():
+    film = make_film()
+    clean = read_image(as_bytes(make_dicom(film, bits_stored=12, **WINDOW))).pixels
+    overlay_in_high_bits = film | np.where(np.arange(film.size).reshape(film.shape) % 3, 0, 0x8000)
+    overlay_in_low_bits = (film << 4) | 0b1010
+
+    for attributes in (WINDOW, {}):
+        expected = read_image(as_bytes(make_dicom(film, bits_stored=12, **attributes))).pixels
+        high = make_dicom(overlay_in_high_bits.astype(np.uint16), bits_stored=12, **attributes)
+        low = make_dicom(
+            overlay_in_low_bits.astype(np.uint16), bits_stored=12, HighBit=15, **attributes
+        )
+        np.testing.assert_array_equal(read_image(as_bytes(high)).pixels, expected)
+        np.testing.assert_array_equal(read_image(as_bytes(low)).pixels, expected)
+    assert clean.std() > 10
+
+
+def test_one_bit_pixels_are_unpacked_frame_by_frame():
+    rng = np.random.default_rng(1)
+    frames = rng.integers(0, 2, (3, 5, 7), dtype=np.uint8)
+    packed = np.packbits(frames.reshape(-1), bitorder="little").tobytes()
+    dataset = make_dicom(frames, frames=3, BitsAllocated=1, BitsStored=1, HighBit=0)
+    dataset.PixelData = packed + b"\0" * (len(packed) % 2)
+    data = as_bytes(dataset)
+
+    for index in range(3):
+        np.testing.assert_array_equal(read_image(data, frame=index + 1).pixels, frames[index] * 255)
+
+
+def test_an_enhanced_object_has_its_window_per_frame():
+    film = make_film()
+    stack = np.stack([film, film])
+
+    def functional_group(center: float, slope: float) -> Dataset:
+        window, rescale = Dataset(), Dataset()
+        window.WindowCenter, window.WindowWidth = center, 2000
+        rescale.RescaleSlope, rescale.RescaleIntercept = slope, 0
+        return group(FrameVOILUTSequence=window, PixelValueTransformationSequence=rescale)
+
+    dataset = make_dicom(stack, frames=2, bits_stored=12)
+    dataset.PerFrameFunctionalGroupsSequence = [
+        functional_group(1000, 1),
+        functional_group(4000, 2),
+    ]
+    data = as_bytes(dataset)
+
+    for index, (center, slope) in enumerate([(1000, 1), (4000, 2)]):
+        single = make_dicom(
+            film,
+            bits_stored=12,
+            WindowCenter=center,
+            WindowWidth=2000,
+            RescaleSlope=slope,
+            RescaleIntercept=0,
+        )
+        np.testing.assert_array_equal(
+            read_image(data, frame=index + 1).pixels, read_image(as_bytes(single)).pixels
+        )

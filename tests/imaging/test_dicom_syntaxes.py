@@ -1,0 +1,162 @@
+"""Every transfer syntax shows the same picture as the uncompressed file."""
+
+import io
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import (
+    JPEG2000,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from imaging.errors import UnreadableImage
+from imaging.reading import open_image, read_image
+from tests.factories import (
+    as_bytes,
+    as_bytes_deflated,
+    as_bytes_without_preamble,
+    make_color,
+    make_dicom,
+    make_film,
+)
+from tests.imaging.dcmtk import dcmtk, decoded_by_dcmtk
+from tests.imaging.oracle import displayed
+
+NATIVE = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian]
+WINDOW = {"WindowCenter": 1800, "WindowWidth": 2300}
+# GDCM's encoders, which pydicom would take first, bring the interpreter down for odd sizes.
+ENCODERS = {RLELossless: "pylibjpeg", JPEGLSLossless: "pyjpegls", JPEG2000Lossless: "pylibjpeg"}
+PICTURES = {
+    "gray 8": (make_film(33, 47, bits=8), {}),
+    "gray 12": (make_film(33, 47, bits=12), {"bits_stored": 12, **WINDOW}),
+    "gray 16": (make_film(33, 47, bits=16), {}),
+    "signed 16": ((make_film(33, 47, bits=16).astype(np.int32) - 32768).astype(np.int16), {}),
+    "signed 13": (
+        (make_film(33, 47, bits=13).astype(np.int32) - 4096).astype(np.int16),
+        {"bits_stored": 13},
+    ),
+    "color": (make_color(33, 47), {}),
+}
+
+
+@pytest.fixture(params=PICTURES)
+def dataset(request):
+    pixels, attributes = PICTURES[request.param]
+    return make_dicom(pixels, **attributes)
+
+
+@pytest.mark.parametrize("syntax", NATIVE)
+@pytest.mark.parametrize("preamble", [True, False])
+def test_native_syntaxes_with_and_without_preamble(dataset, syntax, preamble):
+    expected = read_image(as_bytes(dataset)).pixels
+    if syntax == ExplicitVRBigEndian:
+        order = np.dtype(f"u{dataset.BitsAllocated // 8}")
+        words = np.frombuffer(dataset.PixelData, order)
+        dataset.PixelData = words.byteswap().tobytes()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset["PixelData"].VR = "OW" if dataset.BitsAllocated > 8 else "OB"
+
+    data = as_bytes(dataset) if preamble else as_bytes_without_preamble(dataset)
+
+    np.testing.assert_array_equal(read_image(data).pixels, expected)
+
+
+def test_a_deflated_file_is_inflated(dataset):
+    expected = read_image(as_bytes(dataset)).pixels
+
+    np.testing.assert_array_equal(read_image(as_bytes_deflated(dataset)).pixels, expected)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
+def test_lossless_syntaxes_change_nothing(dataset, syntax):
+    expected = read_image(as_bytes(dataset)).pixels
+
+    dataset.compress(syntax, encoding_plugin=ENCODERS[syntax])
+
+    np.testing.assert_array_equal(read_image(as_bytes(dataset)).pixels, expected)
+
+
+def test_lossy_jpeg_2000_looks_as_pydicom_shows_it(dataset):
+    dataset.compress(JPEG2000, j2k_cr=[4], encoding_plugin="pylibjpeg")
+
+    assert np.abs(read_image(as_bytes(dataset)).pixels - displayed(dataset)).max() <= 1
+
+
+@pytest.mark.parametrize("option", ["+e1", "+el"])
+def test_lossless_jpeg_by_dcmtk_changes_nothing(dataset, option, tmp_path):
+    expected = read_image(as_bytes(dataset)).pixels
+
+    data = dcmtk("dcmcjpeg", dataset, tmp_path, option)
+
+    np.testing.assert_array_equal(read_image(data).pixels, expected)
+
+
+@pytest.mark.parametrize(("option", "bits"), [("+eb", 8), ("+ee", 12), ("+es", 12), ("+ep", 12)])
+def test_lossy_jpeg_of_every_process_decodes_as_dcmtk_decodes_it(option, bits, tmp_path):
+    film = make_film(65, 90, bits=bits)
+    data = dcmtk("dcmcjpeg", make_dicom(film, bits_stored=bits), tmp_path, option)
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    stored = decoded_by_dcmtk(data, tmp_path)
+    attributes = {
+        keyword: dataset[keyword].value
+        for keyword in ("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept")
+        if keyword in dataset
+    }
+
+    expected = displayed(make_dicom(stored, bits_stored=dataset.BitsStored, **attributes))
+
+    assert np.abs(read_image(data).pixels - expected).max() <= 1
+
+
+@pytest.mark.parametrize("colors", ["+cy", "+cr"])
+@pytest.mark.parametrize("sampling", ["+s4", "+s2"])
+def test_lossy_color_jpeg_keeps_its_colors(colors, sampling, tmp_path):
+    picture = make_color(64, 80)
+
+    data = dcmtk("dcmcjpeg", make_dicom(picture), tmp_path, "+eb", colors, sampling, "+q", "95")
+
+    difference = np.abs(read_image(data).pixels.astype(int) - picture)
+    assert np.median(difference) <= 3
+
+
+def test_rle_and_jpeg_ls_by_dcmtk_change_nothing(dataset, tmp_path):
+    expected = read_image(as_bytes(dataset)).pixels
+
+    for tool in ("dcmcrle", "dcmcjpls"):
+        data = dcmtk(tool, dataset, tmp_path)
+        np.testing.assert_array_equal(read_image(data).pixels, expected)
+
+
+@pytest.mark.parametrize("syntax", [None, RLELossless, JPEG2000Lossless])
+@pytest.mark.parametrize(
+    "pixels", [make_film(35, 33, bits=8), make_film(35, 33), make_color(35, 33)]
+)
+def test_the_chosen_frame_is_the_one_decoded(pixels, syntax):
+    frames = np.stack([np.roll(pixels, shift, axis=0) for shift in range(4)])
+    dataset = make_dicom(frames, frames=4)
+    if syntax:
+        dataset.compress(syntax, encoding_plugin=ENCODERS[syntax])
+    data = as_bytes(dataset)
+
+    assert open_image(data).facts.frames == 4
+    for frame in range(1, 5):
+        single = as_bytes(make_dicom(frames[frame - 1]))
+        np.testing.assert_array_equal(
+            read_image(data, frame=frame).pixels, read_image(single).pixels
+        )
+
+
+def test_a_compressed_picture_of_another_size_than_the_header_says_is_refused():
+    for syntax in (JPEG2000Lossless, JPEGLSLossless):
+        dataset = make_dicom(make_film())
+        dataset.compress(syntax, encoding_plugin=ENCODERS[syntax])
+        dataset.Rows = 63
+
+        with pytest.raises(UnreadableImage, match="header says 48x63"):
+            read_image(as_bytes(dataset))
