@@ -18,6 +18,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY imaging/ imaging/
 COPY models/ models/
 COPY service/ service/
+COPY training/ training/
 COPY cli/ cli/
 RUN pip install --no-cache-dir --constraint constraints.txt --editable ".[$EXTRA]"
 

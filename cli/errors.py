@@ -9,6 +9,15 @@ from imaging.errors import ImagingError
 from models.errors import ModelError
 from training.errors import TrainingError
 
+EXTRAS = {
+    "bentoml": "serve-cpu",
+    "onnxruntime": "serve-cpu",
+    "onnx": "training",
+    "torch": "training",
+    "torchvision": "training",
+}
+"""Which extra of this project brings a library that not every installation has."""
+
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
@@ -22,9 +31,19 @@ def one_line_errors() -> Iterator[None]:
         fail(str(error))
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        not_installed(error.name)
     except KeyboardInterrupt:
         typer.echo("care: stopped", err=True)
         raise typer.Exit(130) from None  # 128 + SIGINT, as shells have it
+
+
+def not_installed(library: str) -> None:
+    """Say how a library gets here and exit with code 2."""
+    extra = EXTRAS[library]
+    fail(f"{library} is not installed; in the checkout: pip install --editable '.[{extra}]'")
 
 
 def fail(problem: str) -> None:

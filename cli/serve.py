@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.errors import fail, one_line_errors
+from cli.errors import not_installed, one_line_errors
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -31,7 +31,7 @@ def serve(
     It has no login and no encryption: on a network, put a proxy that has both in front of it.
     """
     if importlib.util.find_spec("bentoml") is None:
-        fail("serving is not installed here; run: pip install 'care-diagnosis[serve-cpu]'")
+        not_installed("bentoml")
     environment = {"BENTOML_DO_NOT_TRACK": "True", **os.environ}
     if models:
         environment["CARE_MODELS"] = str(models.resolve())

@@ -24,7 +24,7 @@ def generated_film() -> np.ndarray:
     for x, tilt in ((138, 8), (322, -8)):
         cv2.ellipse(film, (x, 212), (74, 145), tilt, 0, 360, 40, -1)  # lung
     cv2.ellipse(film, (258, 290), (64, 72), 20, 0, 360, 125, -1)  # heart
-    film = cv2.GaussianBlur(film, (0, 0), 8)
+    film = cv2.GaussianBlur(film, (0, 0), 8).astype(np.float32)
     bones = np.zeros_like(film)
     for y in range(96, 360, 33):
         for x in (138, 322):

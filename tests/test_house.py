@@ -86,10 +86,10 @@ def test_the_bento_needs_what_the_serving_extra_needs_as_pinned():
     assert bento["python"]["lock_packages"] is False
 
 
-def test_the_container_copies_all_that_serving_imports():
+def test_the_container_copies_all_that_the_command_imports():
     copied = set(re.findall(r"^COPY (\w+)/ \1/$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
 
-    assert copied == {"imaging", "models", "service", "cli"}
+    assert copied == {"imaging", "models", "service", "training", "cli"}
 
 
 def test_every_chore_of_the_makefile_is_listed_by_help():

@@ -1,0 +1,54 @@
+"""The README's commands exist as they are written there, and its links lead somewhere."""
+
+import itertools
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from cli.main import app
+from service.forms import ClassifyOptions, ExplainOptions
+
+ROOT = Path(__file__).parent.parent
+PAGES = ["README.md", "CONTRIBUTING.md"]
+FIELDS = {"/classify": ClassifyOptions.model_fields, "/explain": ExplainOptions.model_fields}
+
+
+def commands(program: str) -> list[list[str]]:
+    """Words of each of the README's shell lines that start with a program."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+    return [words for words in lines if words and words[0] == program]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_to_a_file(page: str):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text())
+
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+@pytest.mark.parametrize("words", commands("make"), ids=" ".join)
+def test_every_chore_is_in_the_makefile(words: list[str]):
+    assert re.search(rf"^{words[1]}:.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("words", commands("care"), ids=" ".join)
+def test_every_verb_and_option_of_care_exists(words: list[str]):
+    verbs = typer.main.get_group(app).commands
+
+    assert words[1] in verbs
+    known = {option for parameter in verbs[words[1]].params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= known
+
+
+@pytest.mark.parametrize("words", commands("curl"), ids=" ".join)
+def test_every_request_names_fields_the_service_knows(words: list[str]):
+    [path] = [word.removeprefix("localhost:3000") for word in words if "localhost" in word]
+    sent = {field.partition("=")[0] for flag, field in itertools.pairwise(words) if flag == "-F"}
+
+    assert "image" in sent
+    assert sent - {"image"} <= FIELDS[path].keys()
