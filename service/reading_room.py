@@ -101,6 +101,7 @@ class ReadingRoom:
         )
 
     def _named(self, name: str) -> Classifier:
+        self._open()
         if name in self.broken:
             raise BrokenModel(f"model {name!r} is not available at the moment")
         if name not in self.classifiers:
@@ -109,6 +110,7 @@ class ReadingRoom:
 
     def _fitting(self, facts: Facts) -> Classifier:
         """The one model whose kind of picture the header positively names."""
+        self._open()
         if not self.ready:
             # With a model missing, the one that seems to fit may not be the only one.
             raise BrokenModel("not all models are available, so name the one to ask as `model`")
@@ -123,6 +125,10 @@ class ReadingRoom:
             f"the file does not say which model to ask{reason}; "
             f"name one as `model`: {self._names()}"
         )
+
+    def _open(self) -> None:
+        if not self.classifiers and not self.broken:
+            raise BrokenModel("no model is available at the moment")
 
     def _names(self) -> str:
         return ", ".join(self.classifiers) or "none"

@@ -72,7 +72,7 @@ function inWords({ code, message }) {
     internal_error: "The service made a mistake",
   }[code];
   if (start) return `${start}: ${message}.`;
-  return message && code && code !== 20 ? `${message}.` : "The service does not answer. Is it running?";
+  return code ? `${message || code}.` : "The service does not answer. Is it running?";
 }
 
 function complain(words) {
@@ -85,6 +85,7 @@ function show(report) {
   $("picture").src = png(report.picture);
   $("figure").hidden = false;
   $("invitation").classList.add("away");
+  $("file").tabIndex = -1; // from here on there is a button for it
   $("again").hidden = false;
   $("opacity").disabled = false;
 
@@ -102,6 +103,9 @@ function forget() {
   layers = {};
   $("figure").hidden = true;
   $("invitation").classList.remove("away");
+  $("file").tabIndex = 0;
+  $("again").hidden = true;
+  $("scale").hidden = true;
   $("opacity").disabled = true;
   $("evidence").textContent = "";
 }

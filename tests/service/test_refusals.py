@@ -1,8 +1,11 @@
 """Whatever a client sends: an answer in the envelope, never a 500."""
 
 import asyncio
+import os
 import random
+import sys
 
+import numpy as np
 import pytest
 from fastapi import Request
 
@@ -230,6 +233,33 @@ def test_no_mutation_of_a_request_brings_a_500(client):
         assert answer.status_code < 500, bytes(mutated)
         if answer.status_code != 200:
             assert set(answer.json()) == {"error"}
+
+
+def test_no_upload_touches_the_disk(client):
+    large = png(np.random.default_rng(0).integers(0, 256, (2000, 2000), np.uint8))
+    written, watching = [], True
+
+    def audit(event, arguments):
+        writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+        if watching and event == "open" and (arguments[2] or 0) & writes:
+            written.append(arguments[0])
+
+    sys.addaudithook(audit)  # there is no way to take it back
+    answer = client.post("/explain", files={"image": ("Doe.png", large)}, data={"model": "skin"})
+    watching = False
+
+    assert len(large) > 3_000_000
+    assert answer.status_code == 200
+    assert written == []
+
+
+def test_without_models_the_service_says_so(serve_here, tmp_path):
+    client = serve_here(tmp_path)
+
+    assert client.get("/models").json() == {"models": []}
+    for options in ({}, {"model": "skin"}):
+        answer = client.post("/classify", files={"image": PICTURE}, data=options)
+        refused(answer, 503, "model_unavailable")
 
 
 def test_an_upload_that_never_ends_is_given_up():

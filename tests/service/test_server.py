@@ -4,12 +4,14 @@ import json
 import re
 import shutil
 import socket
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 import httpx
+import numpy as np
 
 from tests.models_factory import square_model
 from tests.service.conftest import Server
-from tests.service.pictures import film, square
+from tests.service.pictures import film, png, square
 
 NAME = "Canary^Birdie"
 SECRETS = ("canary", "birdie", "19471103", "id-4711-9")
@@ -68,6 +70,18 @@ def test_an_upload_over_the_limit_is_refused_while_it_is_sent(server):
     assert answer.json()["error"]["code"] == "too_large"
 
 
+def test_health_is_answered_while_large_pictures_are_read(server):
+    large = png(np.zeros((9000, 9000), np.uint8))
+    with ThreadPoolExecutor(8) as pool:
+        post = {"files": {"image": large}, "data": {"model": "skin"}, "timeout": 120}
+        busy = [pool.submit(httpx.post, f"{server.url}/classify", **post) for _ in range(8)]
+        wait(busy, return_when=FIRST_COMPLETED)
+
+        assert httpx.get(f"{server.url}/livez").status_code == 200
+        assert not all(future.done() for future in busy)
+    assert {future.result().status_code for future in busy} == {200}
+
+
 def test_a_client_that_leaves_early_harms_nobody(server):
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
@@ -78,6 +92,7 @@ def test_a_client_that_leaves_early_harms_nobody(server):
 
     assert httpx.get(f"{server.url}/readyz").status_code == 200
     assert "Traceback" not in server.log
+    assert "internal_error" not in server.log
 
 
 def test_a_patient_named_in_a_file_appears_nowhere_else(server):
