@@ -83,6 +83,7 @@ function complain(words) {
 function show(report) {
   layers = Object.fromEntries(report.layers.map((layer) => [layer.label, layer]));
   $("picture").src = png(report.picture);
+  $("figure").style.setProperty("--ratio", report.image.width / report.image.height);
   $("figure").hidden = false;
   $("invitation").classList.add("away");
   $("file").tabIndex = -1; // from here on there is a button for it
@@ -105,7 +106,7 @@ function forget() {
   $("invitation").classList.remove("away");
   $("file").tabIndex = 0;
   $("again").hidden = true;
-  $("scale").hidden = true;
+  $("scale").classList.add("none");
   $("opacity").disabled = true;
   $("evidence").textContent = "";
 }
@@ -142,7 +143,7 @@ async function choose(label) {
     peak > 0 ? `Shown: evidence for ${name}.` : `There is no positive evidence for ${name}.`;
   $("heat").setAttribute("aria-label", `Where the model sees evidence for ${name}`);
   $("heat").hidden = !(peak > 0);
-  $("scale").hidden = !(peak > 0);
+  $("scale").classList.toggle("none", !(peak > 0));
   $("peak").textContent = `${Number(peak.toPrecision(2))} logits`;
   const image = element("img", { src: png(heatmap) });
   await image.decode();
