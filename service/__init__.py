@@ -3,6 +3,7 @@
     api.py           CareService: the endpoints, a few lines each
     reading_room.py  ReadingRoom: the models at work, from the bytes of a file to an answer
     forms.py         a multipart request → bytes and checked options, in memory
+    answers.py       what a model found → what is sent back, as JSON or picture
     reports.py       the shapes of the answers
     errors.py        which error becomes which HTTP status, in one envelope
     front_desk.py    what every request gets: an id, a log line, safe headers
