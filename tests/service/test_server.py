@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import socket
+import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 import httpx
@@ -126,6 +127,9 @@ def test_each_request_is_one_line_in_the_log(server):
     for request_id, path in (("first-line", "/models"), ("second-line", "/Canary/Birdie")):
         httpx.get(server.url + path, headers={"X-Request-ID": request_id})
 
+    deadline = time.monotonic() + 5  # a line is written once its answer has been sent
+    while "second-line" not in server.log and time.monotonic() < deadline:
+        time.sleep(0.05)
     lines = [line for line in server.log.splitlines() if re.search("(first|second)-line", line)]
     assert len(lines) == 2
     assert "status=200" in lines[0]
