@@ -1,9 +1,7 @@
 """Stored values of one DICOM frame: out of native bytes, or through a decoder library."""
 
 import zlib
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -19,13 +17,13 @@ from imaging.jpeg import decode_jpeg
 
 DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
 
-# The library that decodes, and the one to try after it. Named, so that a computer with other
-# libraries on it (Pillow) does not read other pictures.
+# The libraries that decode, best first. Named, so that a computer with others on it (Pillow) does
+# not read other pictures. Not pylibjpeg for RLE: it panics on damaged runs.
 PLUGINS = {
-    **dict.fromkeys(uid.JPEG2000TransferSyntaxes, ("pylibjpeg", "gdcm")),
+    **dict.fromkeys(uid.JPEG2000TransferSyntaxes, ("pylibjpeg",)),
     **dict.fromkeys((uid.HTJ2K, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL), ("pylibjpeg",)),
     **dict.fromkeys(uid.JPEGLSTransferSyntaxes, ("pyjpegls", "gdcm")),
-    **dict.fromkeys(uid.RLETransferSyntaxes, ("pylibjpeg", "pydicom")),
+    **dict.fromkeys(uid.RLETransferSyntaxes, ("pydicom",)),
 }
 # JPEG processes that pydicom does not hand to GDCM, though GDCM decodes them.
 JPEG = {
@@ -242,8 +240,7 @@ def _decoded(source: bytes, syntax: uid.UID, form: PixelFormat) -> tuple[np.ndar
         )
     if syntax in JPEG:
         with foreign_errors(damaged):
-            codes = decode_jpeg(source, stream)
-        photometric = stream.photometric or form.photometric
+            codes, photometric = decode_jpeg(source, stream, form.photometric)
         stored = min(form.stored, codes.itemsize * 8)
     else:
         codes, photometric = _through_pydicom(source, syntax, form)
@@ -276,20 +273,24 @@ def _through_pydicom(source: bytes, syntax: uid.UID, form: PixelFormat) -> tuple
         "planar_configuration": int(form.planar),
         "pixel_keyword": "PixelData",
     }
-    *first, last = PLUGINS[syntax]
-    fragment = _as_fragment(source)
-    decode = partial(
-        get_decoder(syntax).as_array, fragment, index=0, raw=True, validate=False, **options
-    )
-    for plugin in first:
-        with suppress(UnreadableImage), foreign_errors(""):
-            return _codes(*decode(decoding_plugin=plugin))
-    with foreign_errors(f"damaged pixel data ({syntax.name})"):
-        return _codes(*decode(decoding_plugin=last))
-
-
-def _codes(values: np.ndarray, properties: dict[str, Any]) -> tuple[np.ndarray, str]:
-    return values.view(f"u{values.itemsize}"), str(properties["photometric_interpretation"])
+    failure: Exception | None = None
+    for plugin in PLUGINS[syntax]:
+        try:
+            values, properties = get_decoder(syntax).as_array(
+                _as_fragment(source),
+                index=0,
+                raw=True,
+                validate=False,
+                decoding_plugin=plugin,
+                **options,
+            )
+        except MemoryError:
+            raise
+        except Exception as error:
+            failure = error
+        else:
+            return values.view(f"u{values.itemsize}"), str(properties["photometric_interpretation"])
+    raise UnreadableImage(f"damaged pixel data ({syntax.name})") from failure
 
 
 def _as_fragment(frame: bytes) -> bytes:
