@@ -1,5 +1,6 @@
 """The way from a picture to a model's square input, and back for boxes and maps."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,6 +41,18 @@ class Placement:
         """Move (M, 4) boxes [x0, y0, x1, y1] from model pixels back to picture pixels."""
         scale = np.array([self.scale_x, self.scale_y] * 2)
         return (np.asarray(boxes, np.float64).reshape(-1, 4) - [self.left, self.top] * 2) / scale
+
+    def cells(self, shape: tuple[int, ...]) -> tuple[slice, slice]:
+        """The cells of an (h, w) map over the square that lie over the picture, if only in part."""
+        found = []
+        for cells, start, length in (
+            (shape[0], self.top, self.height * self.scale_y),
+            (shape[1], self.left, self.width * self.scale_x),
+        ):
+            first = int(start * cells / self.size)
+            last = math.ceil((start + length) * cells / self.size - 1e-9)
+            found.append(slice(first, max(last, first + 1)))
+        return found[0], found[1]
 
     def map_to_picture(
         self, model_map: np.ndarray, size: tuple[int, int] | None = None

@@ -81,15 +81,18 @@ class Prediction:
             size: (height, width) wanted; the picture's own if None.
 
         Returns:
-            The heatmap, float32 in [0, 1], shape `size`; and the raw peak it was divided by, on
-            the scale of the logits. Without positive evidence within the picture the heatmap is 0
-            everywhere and so is the peak: noise is never stretched into heat.
+            The heatmap, float32 in [0, 1] with 1 at its hottest, shape `size`; and the raw peak:
+            the largest value of a map cell over the picture, on the scale of the logits, whatever
+            the size wanted. Without positive evidence over the picture the heatmap is 0 everywhere
+            and so is the peak: noise is never stretched into heat.
         """
-        heatmap = self.placement.map_to_picture(self.cams[self.index(label)], size)
-        peak = float(heatmap.max())
-        if not peak > 0:
+        cam = self.cams[self.index(label)]
+        heatmap = self.placement.map_to_picture(cam, size)
+        peak = float(cam[self.placement.cells(cam.shape)].max())
+        hottest = float(heatmap.max())
+        if not (peak > 0 and hottest > 0):
             return np.zeros_like(heatmap), 0.0
-        return (heatmap / peak).clip(0, 1), peak
+        return heatmap / hottest, peak
 
 
 class Classifier:

@@ -15,13 +15,14 @@ import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
+from torch._decomp import get_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from imaging.gradcam import gradcam
 from models.card import ModelCard
 from models.classifier import CONTRACT_KEY, OUTPUTS, Classifier, Outputs, session_for
 from training.errors import ExportError
-from training.network import Network, linear_head
+from training.network import Network
 
 TRACED_BATCH = (
     7  # equals no other dimension: else the exporter takes the two for one and freezes it
@@ -40,7 +41,7 @@ class ExportedNetwork(nn.Module):
     def __init__(self, network: Network, size: int) -> None:
         super().__init__()
         self.network = network
-        self.linear = linear_head(network.head) if network.pooled else None
+        self.linear = network.closed_form
         if self.linear is None:
             with torch.no_grad():
                 example = network.activations(
@@ -51,48 +52,107 @@ class ExportedNetwork(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """uint8 (N, S, S, 3) → logits (N, C), ReLU'd Grad-CAM (N, C, h, w), embedding (N, K)."""
         activations = self.network.activations(images)
-        vector = self.network.vector(activations)
         if self.linear is not None:
             weights = self.linear.weight / (activations.shape[2] * activations.shape[3])
         else:
-            weights = self.class_weights(vector, activations)
-        return self.network.head(vector), gradcam(activations, weights), activations.mean((2, 3))
+            weights = self.class_weights(activations)
+        logits, _, embedding = self.network.classify(activations)
+        return logits, gradcam(activations, weights), embedding
 
 
-def trace_class_weights(network: Network, example: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """Grad-CAM weights of every class as plain tensor operations, traced from the head's gradient.
+def trace_class_weights(network: Network, example: Tensor) -> Callable[[Tensor], Tensor]:
+    """Grad-CAM weights of every class as plain tensor operations, traced from the gradient.
 
     Args:
-        network: In eval mode, with a head that is more than one linear layer.
+        network: In eval mode, with more than one linear layer behind the map.
         example: Feature maps to trace with, (N, K, h, w); their batch equals no other dimension.
 
     Returns:
-        A module: what the head works on, and the feature maps → weights (N, C, K).
+        A module: the feature maps → weights (N, C, K).
     """
-    head, classes, pooled = network.head, network.classes, network.pooled
 
-    def class_weights(vector: Tensor, activations: Tensor) -> Tensor:
-        pullback = torch.func.vjp(head, vector)[1]
+    def class_weights(activations: Tensor) -> Tensor:
+        behind, point = network.behind_the_map(activations)
+        pullback = torch.func.vjp(behind, point)[1]
 
         def of_class(unit: Tensor) -> Tensor:
-            [gradient] = pullback(unit.expand(vector.shape[0], classes))
+            [gradient] = pullback(unit.expand(activations.shape[0], network.classes))
             return gradient
 
-        gradients = torch.func.vmap(of_class)(torch.eye(classes))  # (C, N, features)
-        n, k, h, w = activations.shape
-        if pooled:
-            return gradients.transpose(0, 1) / (h * w)
-        return gradients.transpose(0, 1).reshape(n, classes, k, h * w).mean(3)
+        if point.ndim == 2:
+            gradients = torch.func.vmap(of_class)(torch.eye(network.classes))  # (C, N, K)
+            return gradients.transpose(0, 1) / (activations.shape[2] * activations.shape[3])
+        # One class after the other: batching a convolution's gradient over classes freezes shapes.
+        means = [of_class(unit).mean((2, 3)) for unit in torch.eye(network.classes)]
+        return torch.stack(means, 1)
 
-    return make_fx(class_weights, tracing_mode="symbolic", _allow_non_fake_inputs=True)(
-        network.vector(example), example
+    return make_fx(
+        class_weights,
+        decomposition_table=GRADIENTS,
+        tracing_mode="symbolic",
+        _allow_non_fake_inputs=True,
+    )(example)
+
+
+def _convolution_backward(
+    gradient: Tensor,
+    source: Tensor,
+    weight: Tensor,
+    bias_sizes: object,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    output_padding: list[int],
+    groups: int,
+    output_mask: list[bool],
+) -> tuple[Tensor | None, None, None]:
+    """The gradient of a convolution by its input, as the transposed convolution that it is."""
+    if transposed or output_mask[1] or output_mask[2]:
+        return NotImplemented
+    missing = [
+        source.shape[2 + axis]
+        - ((gradient.shape[2 + axis] - 1) * stride[axis] - 2 * padding[axis])
+        - dilation[axis] * (weight.shape[2 + axis] - 1)
+        - 1
+        for axis in (0, 1)
+    ]
+    found = torch.ops.aten.convolution(
+        gradient, weight, None, stride, padding, dilation, True, missing, groups
     )
+    return found, None, None
+
+
+GRADIENTS = {
+    **get_decompositions(
+        [
+            torch.ops.aten.threshold_backward,
+            torch.ops.aten.hardtanh_backward,
+            torch.ops.aten.hardswish_backward,
+            torch.ops.aten.hardsigmoid_backward,
+            torch.ops.aten.silu_backward,
+            torch.ops.aten.gelu_backward,
+            torch.ops.aten.sigmoid_backward,
+            torch.ops.aten.native_batch_norm_backward,
+            torch.ops.aten.native_layer_norm_backward,
+        ]
+    ),
+    torch.ops.aten.convolution_backward.default: _convolution_backward,
+}
 
 
 def export_graph(network: Network, size: int) -> onnx.ModelProto:
     """Turn a trained network into an ONNX graph with a free batch dimension."""
     exported = ExportedNetwork(copy.deepcopy(network).float().cpu().eval(), size).eval()
     images = torch.zeros(TRACED_BATCH, size, size, 3, dtype=torch.uint8)
+    try:
+        return _export(exported, images)
+    except torch.onnx.errors.OnnxExporterError as error:
+        where = "the last map" if not len(network.tail) else "the map before the last"
+        raise ExportError(f"Grad-CAM of this network at {where} cannot be exported") from error
+
+
+def _export(exported: nn.Module, images: Tensor) -> onnx.ModelProto:
     with torch.no_grad():
         program = torch.onnx.export(
             exported,
@@ -111,13 +171,13 @@ def reference(network: Network, images: np.ndarray) -> Outputs:
     """The same outputs by another route: float64, and backpropagation from each class score."""
     network = copy.deepcopy(network).double().cpu().eval()
     activations = network.activations(torch.from_numpy(images).double()).detach().requires_grad_()
-    logits = network.head(network.vector(activations))
+    logits, _, embedding = network.classify(activations)
     cams = []
     for label in range(logits.shape[1]):
         [gradient] = torch.autograd.grad(logits[:, label].sum(), activations, retain_graph=True)
         weights = gradient.mean((2, 3), keepdim=True)
         cams.append((weights * activations).sum(1).relu())
-    outputs = (logits, torch.stack(cams, 1), activations.mean((2, 3)))
+    outputs = (logits, torch.stack(cams, 1), embedding)
     return Outputs(*(output.detach().numpy() for output in outputs))
 
 

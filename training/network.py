@@ -3,8 +3,9 @@
 Grad-CAM weighs the feature maps A (N, K, h, w) by the gradient of a class score, averaged over
 positions. Where the head works on the pooled vector p = mean of A over positions, that gradient
 is the same everywhere, dy/dA(u, v) = (1/hw) dy/dp, so it is taken at the vector: for one linear
-layer it is the weight matrix itself. Where the head works on the flattened map (VGG) it is taken
-at the map. Either way only the head is differentiated, no backward pass through the features.
+layer it is the weight matrix itself. Where the head works on the flattened map (VGG), or further
+convolutions lie behind the map, it is taken at the map. Either way only what lies behind the map
+is differentiated: no backward pass through the features.
 """
 
 from collections.abc import Callable, Iterator
@@ -49,13 +50,13 @@ class Family:
         input_size: The only input side it takes, in pixels; None for any.
     """
 
-    features: Callable[[Any], nn.Module]
+    features: Callable[[Any], nn.Sequential]
     head: Callable[[Any], nn.Sequential]
     pooled: bool = True
     input_size: int | None = None
 
 
-def _resnet_features(network: nn.Module) -> nn.Module:
+def _resnet_features(network: nn.Module) -> nn.Sequential:
     return nn.Sequential(
         *[child for name, child in network.named_children() if name not in ("avgpool", "fc")]
     )
@@ -90,7 +91,7 @@ FAMILIES: dict[str, Family] = {
     "resnet": Family(_resnet_features, lambda network: nn.Sequential(network.fc)),
     "resnext": Family(_resnet_features, lambda network: nn.Sequential(network.fc)),
     "densenet": Family(
-        lambda network: nn.Sequential(network.features, nn.ReLU()),
+        lambda network: nn.Sequential(*network.features, nn.ReLU()),
         lambda network: nn.Sequential(network.classifier),
     ),
     "mobilenet": Family(lambda network: network.features, lambda network: network.classifier),
@@ -105,21 +106,59 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-class Network(nn.Module):
-    """Features, then a head; normalization is in here, so nobody can forget it.
+class CosineLinear(nn.Module):
+    """A linear layer that sees directions only: scale * cos(angle of input and class weights).
+
+    LDAM needs it (Cao et al. 2019; the authors' normalized classifier). Plain arithmetic, so that
+    its gradient can be traced for the export.
 
     Args:
-        features: (N, 3, S, S) → (N, K, h, w).
-        head: (N, K) → (N, C) where pooled, else (N, K * h * w) → (N, C).
+        in_features: K.
+        out_features: C.
+        scale: What cosines are multiplied by; 30 in the authors' code.
+    """
+
+    def __init__(self, in_features: int, out_features: int, scale: float = 30.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        nn.init.xavier_uniform_(self.weight)
+        self.out_features = out_features
+        self.scale = scale
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """(N, K) → (N, C), in [-scale, scale]."""
+        return self.scale * unit(vector) @ unit(self.weight).T
+
+
+def unit(rows: Tensor) -> Tensor:
+    """Rows (N, K) at length 1; a row of zeros stays."""
+    return rows / ((rows * rows).sum(1, keepdim=True) + 1e-12).sqrt()
+
+
+class Network(nn.Module):
+    """Features, a tail of further convolutions if any, a head. Normalization is in here.
+
+    Args:
+        features: (N, 3, S, S) → the map (N, K, h, w).
+        head: (N, K') → (N, C) where pooled, else (N, K' * h' * w') → (N, C).
+        tail: The map → (N, K', h', w'); empty where the map is the last one.
         pooled: Whether the head works on the pooled vector.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, features: nn.Module, head: nn.Sequential, *, pooled: bool = True) -> None:
+    def __init__(
+        self,
+        features: nn.Module,
+        head: nn.Sequential,
+        *,
+        tail: nn.Sequential | None = None,
+        pooled: bool = True,
+    ) -> None:
         super().__init__()
         self.features = features
+        self.tail = nn.Sequential() if tail is None else tail
         self.head = head
         self.pooled = pooled
         self.register_buffer(
@@ -132,10 +171,6 @@ class Network(nn.Module):
     def activations(self, images: Tensor) -> Tensor:
         """Feature maps (N, K, h, w) of pictures, uint8 or float in [0, 255], (N, S, S, 3)."""
         return self.features((images.permute(0, 3, 1, 2) - self.mean) / self.std)
-
-    def vector(self, activations: Tensor) -> Tensor:
-        """What the head works on: the pooled vector (N, K), or the flattened map."""
-        return activations.mean((2, 3)) if self.pooled else activations.flatten(1)
 
     def forward(
         self, images: Tensor, labels: Tensor | None = None, *, detach: bool = True
@@ -152,7 +187,13 @@ class Network(nn.Module):
         maps = None
         if labels is not None:
             maps = self.maps(activations, labels, detach=detach)
-        return Outputs(self.head(self.vector(activations)), maps, activations.mean((2, 3)))
+        return self.classify(activations)._replace(maps=maps)
+
+    def classify(self, activations: Tensor) -> Outputs:
+        """Class scores and embedding from the map, without maps."""
+        last = self.tail(activations)
+        pooled = last.mean((2, 3))
+        return Outputs(self.head(pooled if self.pooled else last.flatten(1)), None, pooled)
 
     def maps(self, activations: Tensor, labels: Tensor, *, detach: bool = True) -> Tensor:
         """Signed Grad-CAM of one class per picture, float32 (N, h, w), under autocast too.
@@ -174,26 +215,31 @@ class Network(nn.Module):
         The head is differentiated in eval mode (dropout off, running statistics), as it runs at
         inference, also while the network trains.
         """
-        n, k, h, w = activations.shape
-        if (linear := linear_head(self.head)) is not None and self.pooled:
-            return cotangent @ linear.weight.float() / (h * w)
-        with evaluating(self.head):
-            pullback = torch.func.vjp(self.head, self.vector(activations.detach()))[1]
-            [gradient] = pullback(cotangent)
-        if self.pooled:
-            return gradient / (h * w)
-        return gradient.reshape(n, k, h * w).mean(2)
+        positions = activations.shape[2] * activations.shape[3]
+        if (linear := self.closed_form) is not None:
+            return cotangent @ linear.weight.float() / positions
+        behind, point = self.behind_the_map(activations.detach())
+        with evaluating(self.tail), evaluating(self.head):
+            [gradient] = torch.func.vjp(behind, point)[1](cotangent)
+        return gradient / positions if gradient.ndim == 2 else gradient.mean((2, 3))
+
+    def behind_the_map(self, activations: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        """The function to differentiate and where: the head at the vector, or all at the map."""
+        if self.pooled and not len(self.tail):
+            return self.head, activations.mean((2, 3))
+        return (lambda point: self.classify(point).logits), activations
+
+    @property
+    def closed_form(self) -> nn.Linear | None:
+        """The linear layer whose weights are the Grad-CAM weights times hw; None if there is none."""
+        layers = [layer for layer in self.head if not isinstance(layer, nn.Dropout)]
+        plain = self.pooled and not len(self.tail) and len(layers) == 1
+        return layers[0] if plain and type(layers[0]) is nn.Linear else None
 
     @property
     def classes(self) -> int:
         """How many classes the head tells apart."""
         return int(cast(nn.Linear, self.head[-1]).out_features)
-
-
-def linear_head(head: nn.Sequential) -> nn.Linear | None:
-    """The linear layer of a head that is nothing else (dropout aside); None for other heads."""
-    layers = [layer for layer in head if not isinstance(layer, nn.Dropout)]
-    return layers[0] if len(layers) == 1 and type(layers[0]) is nn.Linear else None
 
 
 @contextmanager
@@ -231,12 +277,22 @@ def family_of(backbone: str) -> Family:
     )
 
 
-def build_network(backbone: str, classes: int, *, weights: str = "none") -> Network:
+def build_network(
+    backbone: str,
+    classes: int,
+    *,
+    weights: str = "none",
+    map_layer: str = "last",
+    cosine: bool = False,
+) -> Network:
     """Build a network for fine-tuning; its last linear layer is new.
 
     Args:
         backbone: A torchvision name such as "mobilenet_v2".
         classes: How many classes to tell apart.
+        map_layer: "last" takes Grad-CAM at the last map; "previous" at the one before, of twice
+            the resolution, for finer maps.
+        cosine: Make the new layer a `CosineLinear`.
         weights: "none"; a torchvision name such as "IMAGENET1K_V1"; or the path of a state dict
             (.pth, .safetensors) of the torchvision network or of such a `Network`.
 
@@ -253,8 +309,26 @@ def build_network(backbone: str, classes: int, *, weights: str = "none") -> Netw
         _load_torchvision(original, Path(weights), backbone)
     head = family.head(original)
     last = cast(nn.Linear, head[-1])
-    head[-1] = nn.Linear(last.in_features, classes)
-    return Network(family.features(original), head, pooled=family.pooled)
+    new = CosineLinear if cosine else nn.Linear
+    head[-1] = new(last.in_features, classes)
+    features, tail = family.features(original), nn.Sequential()
+    if map_layer == "previous":
+        features, tail = split_features(features)
+    return Network(features, head, tail=tail, pooled=family.pooled)
+
+
+def split_features(features: nn.Sequential) -> tuple[nn.Sequential, nn.Sequential]:
+    """Cut features behind the last layer whose map is finer than the last one."""
+    was_training, sides = features.training, []
+    features.eval()
+    with torch.no_grad():
+        picture = torch.zeros(1, 3, 224, 224)
+        for layer in features:
+            picture = layer(picture)
+            sides.append(picture.shape[2])
+    features.train(was_training)
+    cut = max(n for n, side in enumerate(sides) if side > sides[-1]) + 1
+    return features[:cut], features[cut:]
 
 
 def _load_torchvision(network: nn.Module, path: Path, backbone: str) -> None:
