@@ -234,7 +234,8 @@ def _parse(data: bytes, most_bytes: int) -> Header:
         stream = BytesIO(data)
         dataset = dcmread(stream, force=True, stop_before_pixels=True, specific_tags=TAGS)
         implicit, little = (bool(way) for way in dataset.original_encoding)
-        syntax = dataset.file_meta.get("TransferSyntaxUID") or _guessed_syntax(implicit, little)
+        named = dataset.file_meta.get("TransferSyntaxUID")
+        syntax = UID(str(named)) if named else _guessed_syntax(implicit, little)
     order = "<" if little else ">"
     at = stream.tell()
     if at + 8 > len(body):

@@ -1,7 +1,10 @@
 """Stored values of one DICOM frame: out of native bytes, or through a decoder library."""
 
 import zlib
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -17,14 +20,16 @@ from imaging.jpeg import decode_jpeg
 
 DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
 
-# The libraries that decode, best first. Named, so that a computer with others on it (Pillow) does
-# not read other pictures. Not pylibjpeg for RLE: it panics on damaged runs.
+# The libraries that decode. Named, so that a computer with others on it (Pillow) does not read
+# other pictures, and chosen to survive damaged files: pylibjpeg panics on bad RLE runs, GDCM ends
+# the program on bad JPEG-LS.
 PLUGINS = {
-    **dict.fromkeys(uid.JPEG2000TransferSyntaxes, ("pylibjpeg",)),
-    **dict.fromkeys((uid.HTJ2K, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL), ("pylibjpeg",)),
-    **dict.fromkeys(uid.JPEGLSTransferSyntaxes, ("pyjpegls", "gdcm")),
-    **dict.fromkeys(uid.RLETransferSyntaxes, ("pydicom",)),
+    **dict.fromkeys(uid.JPEG2000TransferSyntaxes, "pylibjpeg"),
+    **dict.fromkeys((uid.HTJ2K, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL), "pylibjpeg"),
+    **dict.fromkeys(uid.JPEGLSTransferSyntaxes, "pyjpegls"),
+    **dict.fromkeys(uid.RLETransferSyntaxes, "pydicom"),
 }
+NATIVE = {uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian}
 # JPEG processes that pydicom does not hand to GDCM, though GDCM decodes them.
 JPEG = {
     "1.2.840.10008.1.2.4.50",
@@ -135,8 +140,8 @@ def stored_values(
         ImagingError: Too few bytes, damaged, or a syntax that no library here decodes.
     """
     syntax = header.syntax
-    if not syntax.is_transfer_syntax and not syntax.is_private:
-        raise UnsupportedImage("an unknown transfer syntax")
+    if syntax in NATIVE:
+        return _native(header, form, index)
     if syntax == DEFLATED_FRAMES:
         source = _encoded_frame(header, form, frames, index)
         size = (form.rows * form.columns * form.samples * form.allocated + 7) // 8
@@ -145,9 +150,9 @@ def stored_values(
         return _native(replace(header, body=body, start=0, length=len(body)), form, 0)
     if syntax in PLUGINS or syntax in JPEG:
         return _decoded(_encoded_frame(header, form, frames, index), syntax, form)
-    if syntax.is_encapsulated:
-        raise UnsupportedImage(f"pixels encoded as {syntax.name}, which no decoder here reads")
-    return _native(header, form, index)
+    # a UID that is no transfer syntax may be anything, so only known names are repeated
+    name = syntax.name if syntax in uid.AllTransferSyntaxes else "an unknown transfer syntax"
+    raise UnsupportedImage(f"pixels encoded as {name}, which no decoder here reads")
 
 
 def _native(header: Header, form: PixelFormat, index: int) -> tuple[np.ndarray, PixelFormat]:
@@ -273,24 +278,37 @@ def _through_pydicom(source: bytes, syntax: uid.UID, form: PixelFormat) -> tuple
         "planar_configuration": int(form.planar),
         "pixel_keyword": "PixelData",
     }
-    failure: Exception | None = None
-    for plugin in PLUGINS[syntax]:
-        try:
-            values, properties = get_decoder(syntax).as_array(
-                _as_fragment(source),
-                index=0,
-                raw=True,
-                validate=False,
-                decoding_plugin=plugin,
-                **options,
-            )
-        except MemoryError:
-            raise
-        except Exception as error:
-            failure = error
-        else:
-            return values.view(f"u{values.itemsize}"), str(properties["photometric_interpretation"])
-    raise UnreadableImage(f"damaged pixel data ({syntax.name})") from failure
+    decode: Callable[..., tuple[np.ndarray, dict[str, Any]]] = partial(
+        get_decoder(syntax).as_array,
+        index=0,
+        raw=True,
+        validate=False,
+        decoding_plugin=PLUGINS[syntax],
+        **options,
+    )
+    *first, last = _ended(source) if syntax in uid.JPEGLSTransferSyntaxes else [source]
+    for attempt in first:
+        with suppress(UnreadableImage), foreign_errors("to be tried again"):
+            return _codes(*decode(_as_fragment(attempt)))
+    with foreign_errors(f"damaged pixel data ({syntax.name})"):
+        return _codes(*decode(_as_fragment(last)))
+
+
+def _codes(values: np.ndarray, properties: dict[str, Any]) -> tuple[np.ndarray, str]:
+    return values.view(f"u{values.itemsize}"), str(properties["photometric_interpretation"])
+
+
+def _ended(source: bytes) -> list[bytes]:
+    """A JPEG-LS codestream that has an end, and what to try if that does not decode.
+
+    Without an end the decoder never stops; with a zero in front of it, as old encoders write to
+    have even lengths, it refuses.
+    """
+    end = source.rfind(b"\xff\xd9")
+    if end < 0:
+        raise UnreadableImage("truncated pixel data: the JPEG-LS has no end")
+    padded = source[end - 1 : end] == b"\0"
+    return [source[:cut] + b"\xff\xd9" for cut in (end, end - 1)[: 1 + padded]]
 
 
 def _as_fragment(frame: bytes) -> bytes:

@@ -87,9 +87,6 @@ def _by_gdcm(source: bytes, stream: Codestream) -> np.ndarray:
     # GDCM holds three libraries, for up to 8, 12 and 16 bits, and chooses by the bits allocated.
     bits = next(bits for bits in (8, 12, 16) if stream.precision <= bits)
     color = stream.components == 3
-    kind = (
-        gdcm.PhotometricInterpretation.RGB if color else gdcm.PhotometricInterpretation.MONOCHROME2
-    )
     codec = gdcm.JPEGCodec()
     codec.SetNumberOfDimensions(2)
     codec.SetDimensions((stream.width, stream.height, 1))
