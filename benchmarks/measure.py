@@ -1,0 +1,30 @@
+"""Timing alternatives against each other in one run."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+
+def interleaved(
+    alternatives: dict[str, Callable[[], object]], *, rounds: int = 15
+) -> dict[str, float]:
+    """Time alternatives in turn, so that a slow moment of the computer hits all of them.
+
+    Returns:
+        Median milliseconds per call. A first round, which warms up, does not count.
+    """
+    times: dict[str, list[float]] = {name: [] for name in alternatives}
+    for _ in range(rounds + 1):
+        for name, call in alternatives.items():
+            start = time.perf_counter()
+            call()
+            times[name].append((time.perf_counter() - start) * 1000)
+    return {name: statistics.median(taken[1:]) for name, taken in times.items()}
+
+
+def show(title: str, medians: dict[str, float]) -> None:
+    """Print medians as a table, the fastest first, with how many times it is faster."""
+    print(title)
+    fastest = min(medians.values())
+    for name, median in sorted(medians.items(), key=lambda item: item[1]):
+        print(f"  {name:<34}{median:>9.2f} ms{median / fastest:>8.1f} x")

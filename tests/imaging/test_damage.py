@@ -1,0 +1,112 @@
+"""Cut and damaged files end in a picture or an ImagingError: no other exception, hang or crash."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
+
+from imaging.errors import ImagingError
+from imaging.reading import read_image
+from tests.factories import (
+    as_bytes,
+    as_bytes_deflated,
+    as_bytes_without_preamble,
+    as_jpeg,
+    as_png,
+    lut_item,
+    make_color,
+    make_dicom,
+    make_film,
+)
+from tests.imaging.dcmtk import dcmtk
+
+ENCODERS = {RLELossless: "pylibjpeg", JPEGLSLossless: "pyjpegls", JPEG2000Lossless: "pylibjpeg"}
+
+
+def files() -> dict[str, bytes]:
+    """Small files of every kind, sound."""
+    film, color = make_film(40, 37), make_color(40, 37)
+    gray = {"bits_stored": 12, "WindowCenter": 2000, "WindowWidth": 3000}
+    result = {
+        "native": as_bytes(make_dicom(film, **gray)),
+        "color": as_bytes(make_dicom(color)),
+        "bare": as_bytes_without_preamble(make_dicom(film, **gray)),
+        "deflated": as_bytes_deflated(make_dicom(film, **gray)),
+        "lut": as_bytes(make_dicom(film, VOILUTSequence=lut_item(np.arange(4096)))),
+        "png": as_png(film),
+        "jpeg": as_jpeg(color, orientation=6),
+    }
+    for syntax, plugin in ENCODERS.items():
+        for pixels, attributes in ((film, gray), (color, {})):
+            dataset = make_dicom(pixels, **attributes)
+            dataset.compress(syntax, encoding_plugin=plugin)
+            result[f"{syntax.keyword} {pixels.ndim}"] = as_bytes(dataset)
+    return result
+
+
+def damaged(data: bytes, count: int, seed: int) -> list[bytes]:
+    """Copies of a file, cut somewhere or with a few bytes changed."""
+    rng = np.random.default_rng(seed)
+    copies = [data[: rng.integers(len(data))] for _ in range(count // 3)]
+    while len(copies) < count:
+        copy = np.frombuffer(data, np.uint8).copy()
+        where = rng.integers(0, len(copy), rng.choice([1, 2, 8]))
+        copy[where] = rng.choice([0, 255, 128, 1, 77], where.size)
+        copies.append(copy.tobytes())
+    return copies
+
+
+def try_all(cases: list[bytes]) -> None:
+    for case in cases:
+        try:
+            pixels = read_image(case, frame=1, max_megapixels=1).pixels
+        except ImagingError:
+            continue
+        assert pixels.dtype == np.uint8
+
+
+@pytest.mark.parametrize(("name", "data"), files().items())
+@pytest.mark.timeout(60)
+def test_damage_ends_in_a_picture_or_in_our_error(name, data):
+    try_all([data])
+    try_all(damaged(data, 120, seed=len(name)))
+
+
+@pytest.mark.parametrize("option", ["+eb", "+ee", "+es", "+ep", "+el", "+e1"])
+def test_damaged_jpeg_does_not_end_the_program(option, tmp_path):
+    film = make_film(40, 37, bits=8 if option == "+eb" else 12)
+    data = dcmtk("dcmcjpeg", make_dicom(film), tmp_path, option)
+    (tmp_path / "sound").write_bytes(data)
+    # in a process of its own: what is tested for is that the process lives
+    code = (
+        "import sys; from pathlib import Path; from tests.imaging.test_damage import *;"
+        "try_all(damaged(Path(sys.argv[1]).read_bytes(), 200, seed=1)); print('alive')"
+    )
+
+    run = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "sound"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=Path(__file__).parents[2],
+    )
+
+    assert run.stdout == "alive\n", run.stderr[-1000:]
+
+
+@pytest.mark.parametrize("name", ["native", "color", "bare", "png", "jpeg"])
+def test_a_file_cut_in_its_pixels_is_never_half_a_picture(name):
+    data = files()[name]
+    for kept in (0.5, 0.8, 0.95):
+        with pytest.raises(ImagingError):
+            read_image(data[: int(len(data) * kept)])
+
+
+@pytest.mark.parametrize("name", ["png", "jpeg"])
+def test_garbage_behind_the_end_is_tolerated(name):
+    data = files()[name]
+
+    np.testing.assert_array_equal(read_image(data + b"garbage").pixels, read_image(data).pixels)

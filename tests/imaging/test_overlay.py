@@ -1,0 +1,138 @@
+"""Heatmap over picture."""
+
+import numpy as np
+import pytest
+
+from imaging.overlay import COLORMAPS, encode_png, overlay, shrink
+from imaging.reading import read_image
+from tests.factories import make_color, make_film
+
+SIZES = [(64, 64), (65, 300), (300, 65), (224, 224), (1024, 853), (1, 1), (2, 900)]
+
+
+def spot(height: int, width: int) -> np.ndarray:
+    """Heat around one place in the upper half, zero elsewhere."""
+    y, x = np.mgrid[0:height, 0:width]
+    distance = ((x - 0.6 * width) / (0.2 * width)) ** 2 + ((y - 0.3 * height) / (0.2 * height)) ** 2
+    heat = np.clip(1 - distance, 0, None).astype(np.float32)
+    return heat / max(heat.max(), 1e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize("peak", [0, 3.2])
+def test_the_overlay_has_the_pictures_own_proportions(height, width, peak):
+    film = make_film(height, width, bits=8)
+
+    result = overlay(film, spot(height, width), peak=peak, label="pneumonia", note="a note")
+
+    assert result.shape == (height, width, 3)
+    assert result.dtype == np.uint8
+
+
+@pytest.mark.parametrize("picture", [make_film(400, 500, bits=8), make_color(400, 500)])
+def test_without_heat_the_picture_is_untouched(picture):
+    heat = spot(400, 500)
+    rgb = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
+
+    result = overlay(picture, heat, peak=1.0, label="pneumonia")
+
+    upper = slice(0, 300)  # the legend covers at most a quarter
+    cold = heat[upper] == 0
+    np.testing.assert_array_equal(result[upper][cold], rgb[upper][cold])
+    assert (result[upper][heat[upper] > 0.5] != rgb[upper][heat[upper] > 0.5]).any(axis=1).all()
+
+
+def test_opacity_is_the_share_of_color_at_the_peak():
+    black = np.zeros((400, 400), np.uint8)
+    heat = spot(400, 400)
+    hottest = np.unravel_index(heat.argmax(), heat.shape)
+
+    faint = overlay(black, heat, peak=1.0, label="x", opacity=0.25, colormap="jet")[hottest]
+    full = overlay(black, heat, peak=1.0, label="x", opacity=1.0, colormap="jet")[hottest]
+
+    np.testing.assert_allclose(faint, full * 0.25, atol=1)
+    assert overlay(black, heat, peak=1.0, label="x", opacity=0.0)[:300].max() == 0
+
+
+def test_no_evidence_is_no_heat_and_says_so():
+    film = make_film(400, 400, bits=8)
+
+    result = overlay(film, np.zeros((400, 400), np.float32), peak=0, label="pneumonia")
+
+    np.testing.assert_array_equal(result[:300], np.repeat(film[:300, :, None], 3, axis=2))
+    assert (result[300:] != film[300:, :, None]).any()
+
+
+def test_the_caption_can_be_turned_off():
+    film, heat = make_film(400, 400, bits=8), spot(400, 400)
+
+    with_it = overlay(film, heat, peak=1.0, label="x")
+    without = overlay(film, heat, peak=1.0, label="x", caption=None)
+
+    assert (with_it != without).any()
+    assert (with_it[:300] == without[:300]).all()
+
+
+@pytest.mark.parametrize("background", [0, 128, 255])
+def test_words_are_legible_on_any_background(background):
+    flat = np.full((300, 400), background, np.uint8)
+
+    result = overlay(flat, np.zeros(flat.shape, np.float32), peak=0, label="pneumonia")
+
+    patch = result[270:, :150]
+    assert patch.max() >= 250
+    assert np.median(patch) <= 90
+
+
+@pytest.mark.parametrize("colormap", COLORMAPS)
+def test_every_colormap_draws(colormap):
+    film = make_film(100, 100, bits=8)
+
+    result = overlay(film, spot(100, 100), peak=1.0, label="x", colormap=colormap)
+
+    assert result.std() > 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"heatmap": np.zeros((5, 5), np.float32)},
+        {"heatmap": np.full((50, 60), np.nan, np.float32)},
+        {"heatmap": np.full((50, 60), 1.5, np.float32)},
+        {"peak": -1.0},
+        {"peak": np.nan},
+        {"opacity": 1.1},
+        {"colormap": "rainbow of my own"},
+        {"picture": np.zeros((50, 60), np.float32)},
+    ],
+)
+def test_a_wrong_call_is_a_value_error(wrong):
+    call = {
+        "picture": make_film(50, 60, bits=8),
+        "heatmap": spot(50, 60),
+        "peak": 1.0,
+        "label": "x",
+    }
+    call |= wrong
+
+    with pytest.raises(ValueError, match=r"heatmap|peak|opacity|colormap|picture"):
+        overlay(**(right | wrong), label="x")
+
+
+@pytest.mark.parametrize(("height", "width"), [(3000, 2500), (999, 1501), (50, 20), (1, 5000)])
+def test_shrinking_keeps_proportions_and_never_enlarges(height, width):
+    small = shrink(np.full((height, width), 77, np.uint8), 256)
+
+    assert max(small.shape) == min(256, max(height, width))
+    assert small.min() == small.max() == 77
+    if max(height, width) <= 256:
+        assert small.shape == (height, width)
+
+
+@pytest.mark.parametrize("picture", [make_film(30, 40, bits=8), make_color(30, 40)])
+def test_a_png_is_pixels_and_nothing_else(picture):
+    data = encode_png(picture)
+
+    np.testing.assert_array_equal(read_image(data).pixels, picture)
+    for chunk in (b"tEXt", b"iTXt", b"zTXt", b"tIME", b"eXIf", b"pHYs"):
+        assert chunk not in data

@@ -1,0 +1,130 @@
+"""PNG and JPEG → display-ready pixels."""
+
+import struct
+
+import cv2
+import numpy as np
+import pytest
+
+from imaging.errors import UnreadableImage, UnsupportedImage
+from imaging.reading import open_image, read_image
+from tests.factories import as_jpeg, as_png, make_color, make_film, png_chunk, raw_png
+
+# How a picture is stored so that its EXIF orientation brings it upright (EXIF 2.3, 4.6.4 A).
+STORED = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: np.swapaxes(upright, 0, 1),
+    6: lambda upright: np.rot90(upright, 1),
+    7: lambda upright: np.swapaxes(upright, 0, 1)[::-1, ::-1],
+    8: lambda upright: np.rot90(upright, -1),
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("upright", [make_film(40, 64, bits=8), make_color(40, 64)])
+def test_exif_orientation_is_undone(orientation, upright):
+    stored = np.ascontiguousarray(STORED[orientation](upright))
+
+    file = open_image(as_jpeg(stored, orientation=orientation, quality=100))
+
+    assert (file.facts.width, file.facts.height) == (64, 40)
+    plain = read_image(as_jpeg(stored, quality=100)).pixels
+    pixels = file.read().pixels
+    np.testing.assert_array_equal(STORED[orientation](pixels), plain)
+    assert np.abs(pixels.astype(int) - upright).mean() < 6
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 60000])
+def test_a_senseless_orientation_counts_as_upright(orientation):
+    picture = make_color()
+
+    np.testing.assert_array_equal(
+        read_image(as_jpeg(picture, orientation=orientation)).pixels,
+        read_image(as_jpeg(picture)).pixels,
+    )
+
+
+@pytest.mark.parametrize("picture", [make_film(33, 21, bits=8), make_color(33, 21)])
+def test_an_8_bit_png_is_taken_as_it_is(picture):
+    image = read_image(as_png(picture))
+
+    np.testing.assert_array_equal(image.pixels, picture)
+    assert (image.facts.kind, image.facts.width, image.facts.height) == ("png", 21, 33)
+
+
+def test_a_16_bit_png_is_scaled_by_257_and_rounded():
+    picture = make_film(bits=16)
+
+    np.testing.assert_array_equal(
+        read_image(as_png(picture)).pixels, np.rint(picture / 257).astype(np.uint8)
+    )
+
+
+def test_transparent_pixels_lie_over_black():
+    picture = np.full((2, 3, 4), 200, np.uint8)
+    picture[..., 3] = [[0, 128, 255]] * 2
+
+    pixels = read_image(as_png(picture)).pixels
+
+    assert pixels.shape == (2, 3, 3)
+    np.testing.assert_array_equal(pixels[0, :, 0], [0, 100, 200])
+
+
+def header(width: int, height: int, bits: int, kind: int) -> bytes:
+    return struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
+
+
+def test_gray_with_alpha_is_laid_over_black():
+    data = raw_png(header(2, 1, 8, 4), [bytes([200, 255, 200, 0])])
+
+    pixels = read_image(data).pixels
+
+    assert pixels.max() == 200
+    assert pixels.reshape(2, -1)[:, 0].tolist() == [200, 0]
+
+
+def test_one_bit_and_palette_pngs_are_spread_to_8_bits():
+    bitmap = raw_png(header(8, 1, 1, 0), [bytes([0b10110001])])
+    palette = png_chunk(b"PLTE", bytes([255, 0, 0, 0, 0, 255]))
+    colored = raw_png(header(2, 1, 8, 3), [bytes([1, 0])], palette)
+
+    np.testing.assert_array_equal(read_image(bitmap).pixels, [[255, 0, 255, 255, 0, 0, 0, 255]])
+    np.testing.assert_array_equal(read_image(colored).pixels, [[[0, 0, 255], [255, 0, 0]]])
+
+
+def test_a_gray_jpeg_stays_gray():
+    picture = make_film(48, 64, bits=8)
+
+    pixels = read_image(as_jpeg(picture, quality=100)).pixels
+
+    assert pixels.shape == (48, 64)
+    assert np.abs(pixels.astype(int) - picture).max() <= 4
+
+
+def test_a_progressive_jpeg_is_read():
+    bgr = make_color()[..., ::-1]
+    data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+
+    assert read_image(data).pixels.shape == bgr.shape
+
+
+def test_a_cmyk_jpeg_is_refused_by_name():
+    data = as_jpeg(make_color())
+    at = data.index(b"\xff\xc0")
+    frame = (
+        b"\xff\xc0\0\x14" + data[at + 4 : at + 9] + b"\4" + data[at + 10 : at + 19] + b"\4\x11\1"
+    )
+
+    with pytest.raises(UnsupportedImage, match="CMYK"):
+        open_image(data[:at] + frame + data[at + 19 :])
+
+
+def test_a_png_with_a_wrong_checksum_is_refused():
+    data = bytearray(as_png(make_film(bits=8)))
+    data[-30] ^= 1
+
+    with pytest.raises(UnreadableImage, match="checksum"):
+        open_image(bytes(data))

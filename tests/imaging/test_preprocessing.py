@@ -1,0 +1,121 @@
+"""From picture to model input and back."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imaging.image import Facts, MedicalImage
+from imaging.preprocessing import Preprocessing
+from tests.factories import bright_square, make_color, make_film
+
+SIZES = [(100, 700), (701, 99), (224, 224), (37, 41), (1500, 1501), (2400, 2000)]
+FITS = ["squash", "pad"]
+
+
+def picture(pixels: np.ndarray) -> MedicalImage:
+    height, width = pixels.shape[:2]
+    return MedicalImage(pixels, Facts(kind="png", width=width, height=height))
+
+
+def preprocessing(fit: str = "pad", size: int = 224, color: str = "rgb") -> Preprocessing:
+    return Preprocessing(size=size, fit=fit, color=color)
+
+
+@given(
+    st.integers(1, 4000),
+    st.integers(1, 4000),
+    st.sampled_from(FITS),
+    st.integers(16, 512),
+    st.data(),
+)
+def test_boxes_there_and_back_are_the_same(width, height, fit, size, data):
+    placement = preprocessing(fit, size).place(width, height)
+    x = sorted(data.draw(st.tuples(st.floats(0, width), st.floats(0, width))))
+    y = sorted(data.draw(st.tuples(st.floats(0, height), st.floats(0, height))))
+    boxes = np.array([[x[0], y[0], x[1], y[1]]])
+
+    there = placement.boxes_to_model(boxes)
+
+    assert there.min() >= -1e-6
+    assert there.max() <= size + 1e-6
+    np.testing.assert_allclose(placement.boxes_to_picture(there), boxes, atol=1e-6)
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_a_box_still_frames_its_square_after_preprocessing(fit, height, width):
+    side = min(height, width) // 3
+    top, left = height // 2, width // 5
+    square = bright_square(height, width, top=top, left=left, side=side, dark=0, bright=255)
+
+    pixels, placement = preprocessing(fit)(picture(square))
+
+    [[x0, y0, x1, y1]] = placement.boxes_to_model(np.array([[left, top, left + side, top + side]]))
+    ys, xs = np.nonzero(pixels[..., 0] > 127)
+    assert abs(xs.min() - x0) <= 1
+    assert abs(xs.max() + 1 - x1) <= 1
+    assert abs(ys.min() - y0) <= 1
+    assert abs(ys.max() + 1 - y1) <= 1
+
+
+@pytest.mark.parametrize("cells", [7, 8, 14])
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_a_peak_on_the_map_lies_within_one_cell_on_the_picture(fit, height, width, cells):
+    placement = preprocessing(fit).place(width, height)
+    x, y = 0.7 * width, 0.3 * height
+    [[model_x, model_y, _, _]] = placement.boxes_to_model(np.array([[x, y, x, y]]))
+    coarse = np.zeros((cells, cells), np.float32)
+    coarse[int(model_y / 224 * cells), int(model_x / 224 * cells)] = 1
+    for scale in (1.0, 0.37):
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+
+        heat = placement.map_to_picture(coarse, size)
+
+        assert heat.shape == size
+        found_y, found_x = np.unravel_index(heat.argmax(), size)
+        cell_x = 224 / cells / placement.scale_x
+        cell_y = 224 / cells / placement.scale_y
+        assert abs((found_x + 0.5) / scale - x) <= cell_x
+        assert abs((found_y + 0.5) / scale - y) <= cell_y
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_a_flat_map_stays_flat(fit):
+    placement = preprocessing(fit).place(300, 500)
+
+    np.testing.assert_allclose(placement.map_to_picture(np.full((7, 7), 0.3)), 0.3, atol=1e-6)
+
+
+def test_squash_fills_the_square_and_pad_keeps_proportions():
+    white = picture(np.full((100, 300), 255, np.uint8))
+
+    squashed, _ = preprocessing("squash")(white)
+    padded, placement = preprocessing("pad")(white)
+
+    assert squashed.min() == 255
+    assert (placement.top, placement.left) == (74, 0)
+    assert padded[:74].max() == padded[149:].max() == 0
+    assert padded[74:149].min() == 255
+
+
+def test_model_input_is_always_uint8_rgb():
+    for pixels in (make_film(bits=8), make_color()):
+        for color in ("rgb", "gray"):
+            result, _ = preprocessing(color=color, size=96)(picture(pixels))
+            assert result.shape == (96, 96, 3)
+            assert result.dtype == np.uint8
+            if color == "gray" or pixels.ndim == 2:
+                assert (np.ptp(result.astype(int), axis=2) == 0).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(3000, 2500), (1955, 1841), (4000, 2048)])
+def test_the_fast_way_to_shrink_differs_little_from_plain_averaging(height, width):
+    film = cv2.GaussianBlur(make_film(height, width, bits=8), (0, 0), 2)
+
+    fast, _ = preprocessing("squash")(picture(film))
+
+    plain = cv2.resize(film, (224, 224), interpolation=cv2.INTER_AREA)
+    assert np.abs(fast[..., 0].astype(int) - plain).max() <= 2
