@@ -70,9 +70,7 @@ def by_pydicom_and_numpy(data: bytes) -> np.ndarray:
     """What most projects write."""
     dataset = pydicom.dcmread(io.BytesIO(data))
     values = apply_modality_lut(pixel_array(dataset), dataset)
-    values = apply_voi_lut(values, dataset)
-    low, high = values.min(), values.max()
-    gray = (values - low) / (high - low)
+    gray = apply_voi_lut(values, dataset) / (2**dataset.BitsStored - 1)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         gray = 1 - gray
     return _to_input((gray * 255).round().astype(np.uint8))

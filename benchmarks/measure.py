@@ -2,11 +2,11 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 
 def interleaved(
-    alternatives: dict[str, Callable[[], object]], *, rounds: int = 15
+    alternatives: Mapping[str, Callable[[], object]], *, rounds: int = 15
 ) -> dict[str, float]:
     """Time alternatives in turn, so that a slow moment of the computer hits all of them.
 
@@ -22,7 +22,7 @@ def interleaved(
     return {name: statistics.median(taken[1:]) for name, taken in times.items()}
 
 
-def show(title: str, medians: dict[str, float]) -> None:
+def show(title: str, medians: Mapping[str, float]) -> None:
     """Print medians as a table, the fastest first, with how many times it is faster."""
     print(title)
     fastest = min(medians.values())

@@ -27,6 +27,7 @@ WINDOW = {"WindowCenter": 1800, "WindowWidth": 2300}
 FUNCTIONS = ["LINEAR", "LINEAR_EXACT", "SIGMOID", None]
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in exp")
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_windows_of_every_shape_match_pydicom_and_highdicom(function, photometric):

@@ -107,13 +107,7 @@ def test_every_colormap_draws(colormap):
     ],
 )
 def test_a_wrong_call_is_a_value_error(wrong):
-    call = {
-        "picture": make_film(50, 60, bits=8),
-        "heatmap": spot(50, 60),
-        "peak": 1.0,
-        "label": "x",
-    }
-    call |= wrong
+    right = {"picture": make_film(50, 60, bits=8), "heatmap": spot(50, 60), "peak": 1.0}
 
     with pytest.raises(ValueError, match=r"heatmap|peak|opacity|colormap|picture"):
         overlay(**(right | wrong), label="x")
