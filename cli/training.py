@@ -69,7 +69,7 @@ def export(
     folder: Folder = None,
     models: Models = Path("models"),
     stage: Annotated[
-        int | None, typer.Option(help="1 or 2.  [default: the last one trained]", min=1, max=2)
+        str | None, typer.Option(help="stage1, stage2 or crt.  [default: the last one trained]")
     ] = None,
     settings: Settings = None,
 ) -> None:
@@ -98,7 +98,7 @@ def evaluate(
 ) -> None:
     """Measure a model on a run's list of pictures, through the exported file."""
     from models.store import load_one
-    from training.data.manifest import load_samples
+    from training.data.layouts import load_samples
     from training.data.splits import PARTS
     from training.evaluate import classify_list, figures, markdown
     from training.fit import split_of
@@ -129,7 +129,7 @@ def boxes(
     from training.boxes.generate import compare_boxes, write_boxes
     from training.boxes.saliency import METHODS
     from training.config import DataSettings
-    from training.data.manifest import load_samples
+    from training.data.layouts import load_samples
 
     if method not in METHODS:
         fail(f"--method {method}: expected {', '.join(METHODS)}")

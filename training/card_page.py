@@ -81,7 +81,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _stages(card: ModelCard, run: TrainingRun) -> str:
-    if card.training["stage"] == 1:
+    if card.training["stage"] == "stage1":
         return "Stage 1 only: classification loss, no lesion boxes, no attention loss."
     care = run.attention
     return (

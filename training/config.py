@@ -17,9 +17,10 @@ class DataSettings:
     """Where pictures, labels and boxes are. Relative paths start at `root`.
 
     Attributes:
+        layout: "manifest", "folders", "isic2018" or "rsna"; see training.data.layouts.
         root: Folder of the data set; `--data` on the command line.
-        manifest: CSV with one row a picture.
-        images: Folder of the pictures.
+        manifest: CSV with one row a picture (layout "manifest").
+        images: Folder of the pictures; "" for the usual one of the layout.
         boxes: CSV with one row a box, `image,x,y,w,h` in picture pixels; "" for none.
         image_column: Column with the picture's path below `images`.
         label_column: Column with the label.
@@ -30,11 +31,14 @@ class DataSettings:
             reused by every later one. Relative to the TOML's folder.
         validation: Share of the groups that go to validation, in multiples of 0.05.
         test: Share that goes to test, likewise.
+        keep: How many training pictures of a class to keep, to make it rare; drawn by the run's
+            seed, whole groups first, and written down with the split.
     """
 
+    layout: str = "manifest"
     root: str = "."
     manifest: str = "labels.csv"
-    images: str = "images"
+    images: str = ""
     boxes: str = ""
     image_column: str = "image"
     label_column: str = "label"
@@ -43,6 +47,7 @@ class DataSettings:
     split: str = ""
     validation: float = 0.15
     test: float = 0.15
+    keep: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +74,35 @@ class NetworkSettings:
         weights: "none", a torchvision weights name, or a state dict's path (relative to the data).
         batch_norm: "frozen" keeps the statistics of the initial weights, right for small sets and
             small batches; "train" updates them.
+        map_layer: Where Grad-CAM is taken, in training and in the exported graph: "last", as the
+            paper has it, or "previous", of twice the resolution, for small lesions (ours).
     """
 
     backbone: str = "mobilenet_v2"
     weights: str = "none"
     batch_norm: str = "frozen"
+    map_layer: str = "last"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossSettings:
+    """What the classifier learns from. Options left out take the loss's own default.
+
+    Attributes:
+        name: One of training.losses.LOSSES.
+        gamma: Of "focal".
+        beta: Of the effective number ("class_balanced", "ldam_drw").
+        margin: Of the rarest class ("ldam_drw").
+        deferred: Share of a stage before re-weighting ("ldam_drw").
+        tau: Strength of the prior ("logit_adjusted").
+    """
+
+    name: str = "cross_entropy"
+    gamma: float | None = None
+    beta: float | None = None
+    margin: float | None = None
+    deferred: float | None = None
+    tau: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +110,9 @@ class AttentionSettings:
     """The attention loss of stage 2.
 
     Attributes:
-        attend: Labels whose boxes are used: names; or "all". Empty switches attention off.
+        attend: Labels whose boxes are used: names, or "all", or "minority" for the classes with
+            less than `minority` times the pictures of the largest. Empty: no attention loss.
+        minority: See `attend`.
         alpha: Share of L_a in the total, in [0, 1): 0.5 in the paper.
         lam: Weight of L_out: 0.5 for X-rays, 0.7 for skin in the paper.
         tau: Mean attention beyond which a box earns no more; the authors' code has 0.5.
@@ -92,6 +123,7 @@ class AttentionSettings:
     """
 
     attend: tuple[str, ...] = ()
+    minority: float = 0.1
     alpha: float = 0.5
     lam: float = 0.5
     tau: float = 0.5
@@ -153,6 +185,20 @@ class SamplerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MixUpSettings:
+    """Mixtures of two pictures (Zhang et al. 2018; Balanced-MixUp, Galdran et al. 2021).
+
+    Attributes:
+        alpha: Of the Beta distribution of the shares; 0 for no mixing.
+        balanced: Draw the second picture class-uniformly, its share from Beta(alpha, 1) - 0.1 in
+            the authors' command; else both as drawn, Beta(alpha, alpha).
+    """
+
+    alpha: float = 0.0
+    balanced: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageSettings:
     """How long and how fast a stage learns.
 
@@ -169,6 +215,17 @@ class StageSettings:
     schedule: str = "constant"
     weight_decay: float = 0.0
     patience: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlSettings:
+    """What the arm without attention gets, so that a comparison is fair.
+
+    Attributes:
+        second_stage: Run stage 2 also where no attention loss is asked for.
+    """
+
+    second_stage: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,24 +264,34 @@ class TrainingRun:
     Attributes:
         name: Of the run and of the model it makes.
         seed: Of everything random: split, order, augmentation, new weights.
-        loss: What the classifier learns from; one of training.losses.LOSSES.
-        workers: Loader processes.
+        workers: Loader processes, per device.
+        accelerator: "auto", "cpu" or "cuda".
+        devices: How many of them; more than one train together (DDP).
         precision: Lightning Fabric's word for it; "bf16-mixed" is right on recent CPUs and GPUs.
+        sheet_every: Epochs between two sheets of attention overlays; 0 for none.
+        crt: Third stage, decoupled retraining of the classifier (Kang et al. 2020): features
+            frozen, new last layer, every class equally often. Off at 0 epochs.
     """
 
     name: str
     seed: int = 0
-    loss: str = "cross_entropy"
     workers: int = 2
+    accelerator: str = "auto"
+    devices: int = 1
     precision: str = "bf16-mixed"
+    sheet_every: int = 5
     data: DataSettings = field(default_factory=DataSettings)
     input: InputSettings = field(default_factory=InputSettings)
     network: NetworkSettings = field(default_factory=NetworkSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
     attention: AttentionSettings = field(default_factory=AttentionSettings)
+    control: ControlSettings = field(default_factory=ControlSettings)
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
+    mixup: MixUpSettings = field(default_factory=MixUpSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     stage1: StageSettings = field(default_factory=StageSettings)
     stage2: StageSettings = field(default_factory=StageSettings)
+    crt: StageSettings = field(default_factory=lambda: StageSettings(epochs=0))
     model: ModelSettings = field(default_factory=ModelSettings)
 
     @classmethod
@@ -300,8 +367,10 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where}: expected a table, found {value!r}")
         return {key: _convert(item, each, where) for key, each in value.items()}
+    if isinstance(kind, UnionType):  # "float | None": None only as the default
+        kind = get_args(kind)[0]
     if kind is float and type(value) is int:
         return float(value)
-    if type(value) is not kind and not isinstance(kind, UnionType):
+    if type(value) is not kind:
         raise ConfigError(f"{where}: expected {kind.__name__}, found {value!r}")
     return value

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -123,7 +124,7 @@ def _convolution_backward(
     return found, None, None
 
 
-GRADIENTS = {
+GRADIENTS: Any = {
     **get_decompositions(
         [
             torch.ops.aten.threshold_backward,

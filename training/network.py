@@ -122,6 +122,7 @@ class CosineLinear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         nn.init.xavier_uniform_(self.weight)
+        self.in_features = in_features
         self.out_features = out_features
         self.scale = scale
 
@@ -231,10 +232,23 @@ class Network(nn.Module):
 
     @property
     def closed_form(self) -> nn.Linear | None:
-        """The linear layer whose weights are the Grad-CAM weights times hw; None if there is none."""
+        """The linear layer whose weights are the Grad-CAM weights times hw, if there is one."""
         layers = [layer for layer in self.head if not isinstance(layer, nn.Dropout)]
         plain = self.pooled and not len(self.tail) and len(layers) == 1
         return layers[0] if plain and type(layers[0]) is nn.Linear else None
+
+    def freeze_features(self, frozen: bool) -> None:
+        """Let only the last layer learn, or let everything learn again."""
+        self.requires_grad_(not frozen)
+        self.head[-1].requires_grad_(True)
+
+    def renew_classifier(self, *, seed: int) -> None:
+        """Start the last layer anew, for retraining it on features that stay as they are."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            last = cast(nn.Linear, self.head[-1])
+            new = type(last)(last.in_features, last.out_features)
+        last.load_state_dict(new.state_dict())
 
     @property
     def classes(self) -> int:

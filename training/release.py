@@ -15,18 +15,19 @@ from models.classifier import Classifier
 from training.calibrate import fit_temperature, operating_points
 from training.card_page import card_page
 from training.config import TrainingRun
-from training.data.manifest import load_samples
+from training.data.layouts import load_samples
 from training.data.samples import SampleList
 from training.errors import ConfigError
 from training.evaluate import classify_list, figures
 from training.export import export_model
-from training.fit import preprocessing_of, split_of
+from training.fit import preprocessing_of, split_of, stages_of
+from training.losses import LOSSES
 from training.network import Network, build_network, load_state
 
 VERIFIED_PICTURES = 5  # real pictures on which graph and network are compared, besides noise
 
 
-def release(run: TrainingRun, folder: Path, out: Path, *, stage: int | None = None) -> ModelCard:
+def release(run: TrainingRun, folder: Path, out: Path, *, stage: str | None = None) -> ModelCard:
     """Export a run's checkpoint as a model that the service picks up.
 
     Temperature and operating points are fitted on the validation list, figures measured on the
@@ -36,7 +37,7 @@ def release(run: TrainingRun, folder: Path, out: Path, *, stage: int | None = No
         run: The settings it was trained with.
         folder: The run's folder.
         out: Folder of models; the model goes to `out / run.name`.
-        stage: 1 or 2; the last one there is if None.
+        stage: "stage1", "stage2" or "crt"; the last finished one if None.
 
     Returns:
         The card as written.
@@ -87,20 +88,25 @@ def release(run: TrainingRun, folder: Path, out: Path, *, stage: int | None = No
     return written
 
 
-def load_checkpoint(run: TrainingRun, folder: Path, stage: int | None) -> tuple[int, Network]:
-    """The best network of a stage, 1 or 2; of the last stage there is if None.
+def load_checkpoint(run: TrainingRun, folder: Path, stage: str | None) -> tuple[str, Network]:
+    """The best network of a stage; of the last finished one if None.
 
     Raises:
         ConfigError: The stage is not there, or not finished.
     """
-    finished = [n for n in (1, 2) if (folder / f"stage{n}.json").exists()]
+    finished = [each.name for each in stages_of(run) if (folder / f"{each.name}.json").exists()]
     if not finished or (stage is not None and stage not in finished):
-        wanted = f"stage {stage}" if stage else "any stage"
+        wanted = stage or "any stage"
         raise ConfigError(f"{folder}: no finished checkpoint of {wanted}; run care train first")
     stage = stage or finished[-1]
-    state = load_state(folder / f"stage{stage}.safetensors")
-    bias = [name for name in state if name.startswith("head.") and name.endswith("bias")][-1]
-    network = build_network(run.network.backbone, state[bias].shape[0])
+    state = load_state(folder / f"{stage}.safetensors")
+    classes = [value for name, value in state.items() if name.startswith("head.")][-1].shape[0]
+    network = build_network(
+        run.network.backbone,
+        classes,
+        map_layer=run.network.map_layer,
+        cosine=LOSSES[run.loss.name].cosine,
+    )
     network.load_state_dict(state)
     return stage, network.eval()
 
@@ -122,7 +128,7 @@ def calibrated(card: ModelCard, classifier: Classifier, validation: SampleList) 
     )
 
 
-def recipe(run: TrainingRun, parts: dict[str, SampleList], stage: int) -> dict[str, Any]:
+def recipe(run: TrainingRun, parts: dict[str, SampleList], stage: str) -> dict[str, Any]:
     """What shaped the model, without paths of the machine it was made on."""
     settings = asdict(run)
     del settings["data"]["root"], settings["model"]

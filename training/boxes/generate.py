@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from imaging.reading import read_image
-from training.data.manifest import read_boxes
 from training.data.samples import SampleList
+from training.data.tables import read_boxes
 from training.errors import DataError
 
 COLUMNS = ("image", "x", "y", "w", "h", "method", "confidence")

@@ -1,9 +1,11 @@
 """Pictures, labels and boxes, on their way to the network.
 
 samples.py       Sample, and the list of all of them
-manifest.py      a manifest CSV → samples; boxes CSV → boxes
+layouts.py       data sets as people have them → samples
+tables.py        CSV files that people wrote, read strictly
 splits.py        train, validation and test lists: grouped, stratified, written down
 cache.py         pictures decoded and fitted once
 augmentation.py  random changes that move boxes and pixels alike
+samplers.py      which pictures make up each batch
 dataset.py       samples → batches
 """

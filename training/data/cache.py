@@ -12,8 +12,10 @@ from tqdm import tqdm
 from imaging.errors import ImagingError
 from imaging.preprocessing import Placement, Preprocessing
 from imaging.reading import read_image
-from training.data.samples import SampleList
+from training.data.samples import Sample, SampleList
 from training.errors import DataError
+
+BOX_SLACK = 1.0  # pixels that rounding may put a box over the border
 
 
 class PictureCache:
@@ -51,12 +53,41 @@ class PictureCache:
             folder.mkdir(parents=True, exist_ok=True)
             _fill(samples, preprocessing, pixels, places)
         placements = [Placement(*values) for values in json.loads(places.read_text())]
+        for item, place in zip(samples.samples, placements, strict=True):
+            check_boxes(item, place)
         names = [item.name for item in samples.samples]
         return cls(np.load(pixels, mmap_mode="r"), placements, names)
+
+    def __getstate__(self) -> dict[str, object]:
+        # Loader workers map the same file instead of taking a copy of all pictures along.
+        state = dict(self.__dict__)
+        if isinstance(self.pictures, np.memmap):
+            state["pictures"] = str(self.pictures.filename)
+        return state
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self.pictures, str):
+            self.pictures = np.load(self.pictures, mmap_mode="r")
 
     def position(self, name: str) -> int:
         """Where a picture stands in `pictures`."""
         return self.positions[name]
+
+
+def check_boxes(item: Sample, place: Placement) -> None:
+    """See that a picture's boxes touch it; a box may reach over the border by a pixel's rounding.
+
+    Raises:
+        DataError: A box lies outside its picture, or reaches over its border.
+    """
+    if len(item.boxes):
+        low, high = item.boxes[:, :2].min(), (item.boxes[:, 2:] - [place.width, place.height]).max()
+        if low < -BOX_SLACK or high > BOX_SLACK:
+            raise DataError(
+                f"{item.name}: box {item.boxes.round(1).tolist()} [x0, y0, x1, y1] leaves its "
+                f"picture of {place.width} x {place.height} pixels"
+            )
 
 
 def _fill(samples: SampleList, preprocessing: Preprocessing, pixels: Path, places: Path) -> None:

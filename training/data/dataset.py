@@ -23,10 +23,32 @@ class Draw(NamedTuple):
     Attributes:
         sample: Index of the sample.
         nonce: Distinguishes this turn from every other one; seeds its augmentation.
+        partner: Index of the sample it is mixed with; None for no mixing.
+        share: Its own share in the mixture, in [0, 1].
     """
 
     sample: int
-    nonce: tuple[int, ...]
+    nonce: tuple[int, ...] = (0,)
+    partner: int | None = None
+    share: float = 1.0
+
+
+class Item(NamedTuple):
+    """A picture as it leaves the data set.
+
+    Attributes:
+        picture: uint8 (S, S, 3).
+        label: Its class; of a mixture, that of the larger share.
+        mask: Its lesion mask, uint8 (S, S); None without boxes.
+        partner: Class of the smaller share; `label` without mixing.
+        share: The larger share, in [0.5, 1].
+    """
+
+    picture: np.ndarray
+    label: int
+    mask: np.ndarray | None
+    partner: int
+    share: float
 
 
 class Batch(NamedTuple):
@@ -38,6 +60,8 @@ class Batch(NamedTuple):
         boxed: Which pictures carry attention boxes, as indices into the batch, int64 (M,).
         inside: M_in of those, float32 (M, S, S).
         outside: M_out of those, float32 (M, S, S).
+        partners: Second class of mixtures, int64 (B,); equals `labels` without mixing.
+        shares: Share of the first class, float32 (B,), in [0.5, 1].
     """
 
     images: Tensor
@@ -45,6 +69,8 @@ class Batch(NamedTuple):
     boxed: Tensor
     inside: Tensor
     outside: Tensor
+    partners: Tensor
+    shares: Tensor
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on another device."""
@@ -76,14 +102,28 @@ class PictureDataset(Dataset):
         self.augmentation = augmentation
         self.attention = attention
         self.seed = seed
-        self.attended = attended_labels(attention, samples.labels)
+        self.attended = attended_labels(attention, samples)
 
     def __len__(self) -> int:
         return len(self.samples.samples)
 
-    def __getitem__(self, draw: Draw | int) -> tuple[np.ndarray, int, np.ndarray | None]:
-        """Picture uint8 (S, S, 3), label, and lesion mask uint8 (S, S) or None."""
-        index, nonce = draw if isinstance(draw, tuple) else (draw, (0,))
+    def __getitem__(self, draw: Draw | int) -> Item:
+        """One picture, changed and mixed as drawn."""
+        if not isinstance(draw, Draw):
+            draw = Draw(draw)
+        picture, label, mask = self._changed(draw.sample, (*draw.nonce, 0))
+        if draw.partner is None:
+            return Item(picture, label, mask, label, 1.0)
+        other, other_label, other_mask = self._changed(draw.partner, (*draw.nonce, 1))
+        mixed = cv2.addWeighted(picture, draw.share, other, 1 - draw.share, 0)
+        if draw.share >= 0.5:
+            return Item(mixed, label, mask, other_label, draw.share)
+        # The larger share comes first: its class is explained, its boxes are attended.
+        return Item(mixed, other_label, other_mask, label, 1 - draw.share)
+
+    def _changed(
+        self, index: int, nonce: tuple[int, ...]
+    ) -> tuple[np.ndarray, int, np.ndarray | None]:
         item = self.samples.samples[index]
         position = self.cache.position(item.name)
         picture = np.array(self.cache.pictures[position])
@@ -99,9 +139,9 @@ class PictureDataset(Dataset):
             mask = None
         return picture, item.label, mask
 
-    def collate(self, items: list[tuple[np.ndarray, int, np.ndarray | None]]) -> Batch:
+    def collate(self, items: list[Item]) -> Batch:
         """Put pictures together; masks only of those that have boxes."""
-        pictures, labels, masks = zip(*items, strict=True)
+        pictures, labels, masks, partners, shares = zip(*items, strict=True)
         size = pictures[0].shape[0]
         slope = self.attention.outside_slope if self.attention else 0.0
         inside = [mask for mask in masks if mask is not None]
@@ -115,19 +155,34 @@ class PictureDataset(Dataset):
             ),
             inside=torch.from_numpy(np.stack(inside).astype(np.float32) if inside else empty),
             outside=torch.from_numpy(np.stack(outside) if outside else empty),
+            partners=torch.tensor(partners),
+            shares=torch.tensor(shares, dtype=torch.float32),
         )
 
 
-def attended_labels(attention: AttentionSettings | None, labels: tuple[str, ...]) -> set[int]:
+def attended_labels(attention: AttentionSettings | None, samples: SampleList) -> set[int]:
     """Indices of the classes whose boxes are used.
 
+    Args:
+        attention: Settings; None for no boxes.
+        samples: The training list, whose counts say what a minority is.
+
     Raises:
-        ConfigError: `attend` names a label that there is not.
+        ConfigError: `attend` names a label that there is not, or no class is a minority.
     """
     if attention is None:
         return set()
+    labels, counts = samples.labels, samples.counts()
     if attention.attend == ("all",):
         return set(range(len(labels)))
+    if attention.attend == ("minority",):
+        rare = set(np.flatnonzero(counts < attention.minority * counts.max()).tolist())
+        if not rare:
+            raise ConfigError(
+                f'attend = "minority": no class has less than {attention.minority} times the '
+                "pictures of the largest; name the labels instead"
+            )
+        return rare
     if unknown := [label for label in attention.attend if label not in labels]:
         raise ConfigError(f"attend: no label {unknown[0]!r}; there are {', '.join(labels)}")
     return {labels.index(label) for label in attention.attend}
@@ -140,15 +195,19 @@ def scale_boxes(boxes: np.ndarray, scale: float) -> np.ndarray:
 
 
 def loader(dataset: PictureDataset, batches: Iterable[list[Draw]], workers: int) -> DataLoader:
-    """Batches of an epoch, made by worker processes beside the network."""
+    """Batches of an epoch, made by worker processes beside the network.
+
+    The workers live as long as the loader. They are not forked from the training process, whose
+    threads (OpenCV's, TensorBoard's) would leave locks behind that nobody opens.
+    """
     return DataLoader(
         dataset,
         batch_sampler=batches,  # type: ignore[arg-type]
         collate_fn=dataset.collate,
         num_workers=workers,
         worker_init_fn=_single_threaded,
-        persistent_workers=False,
-        multiprocessing_context="fork" if workers else None,
+        persistent_workers=workers > 0,
+        multiprocessing_context="forkserver" if workers else None,
     )
 
 

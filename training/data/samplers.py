@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from training.config import SamplerSettings
+from training.config import MixUpSettings, SamplerSettings
 from training.data.dataset import Draw
 
 
@@ -23,6 +23,7 @@ class Sampler(ABC):
         seed: With the epoch, decides everything.
         rank: This process.
         world: How many processes share each batch.
+        mixup: Whether and how pictures are mixed.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class Sampler(ABC):
         seed: int,
         rank: int = 0,
         world: int = 1,
+        mixup: MixUpSettings | None = None,
     ) -> None:
         self.labels = labels
         self.settings = settings
         self.seed = seed
         self.rank = rank
         self.world = world
+        self.mixup = mixup or MixUpSettings()
         self.epoch = 0
         self.members = [np.flatnonzero(labels == label) for label in range(int(labels.max()) + 1)]
 
@@ -55,12 +58,29 @@ class Sampler(ABC):
         """Indices of the pictures of an epoch, in order; at most len(self) * batch of them."""
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        order = self.draw(np.random.default_rng([self.seed, self.epoch]))
-        for start in range(0, len(order), self.batch):
-            batch = order[start : start + self.batch]
+        random = np.random.default_rng([self.seed, self.epoch])
+        drawn = [Draw(int(i), (self.epoch, n)) for n, i in enumerate(self.draw(random))]
+        if self.mixup.alpha:
+            drawn = self._mix(drawn, random)
+        for start in range(0, len(drawn), self.batch):
+            batch = drawn[start : start + self.batch]
             if len(batch) >= self.world:  # a remainder too small to share is left out
-                drawn = [Draw(int(i), (self.epoch, start + n)) for n, i in enumerate(batch)]
-                yield drawn[self.rank :: self.world]
+                yield batch[self.rank :: self.world]
+
+    def _mix(self, drawn: list[Draw], random: np.random.Generator) -> list[Draw]:
+        """Give each picture a partner and a share."""
+        alpha = self.mixup.alpha
+        if self.mixup.balanced:
+            classes = random.integers(0, len(self.members), len(drawn))
+            partners = take_in_rounds(self.members, classes, random)
+            shares = 1 - random.beta(alpha, 1, len(drawn))
+        else:
+            partners = random.permutation([draw.sample for draw in drawn])
+            shares = random.beta(alpha, alpha, len(drawn))
+        return [
+            draw._replace(partner=int(partner), share=float(share))
+            for draw, partner, share in zip(drawn, partners, shares, strict=True)
+        ]
 
 
 class Plain(Sampler):

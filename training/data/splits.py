@@ -1,22 +1,29 @@
 """Train, validation and test lists: whole groups, classes in proportion, written down, reused."""
 
 import csv
+import warnings
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from training.data.manifest import read_rows
 from training.data.samples import SampleList
-from training.errors import DataError
+from training.data.tables import read_rows
+from training.errors import ConfigError, DataError
 
 PARTS = ("train", "validation", "test")
-FOLDS = 20  # shares are multiples of 1/20
+MOST_FOLDS = 20  # shares are multiples of 1/20 at the finest
 
 
 def load_or_make_split(
-    samples: SampleList, path: Path | None, *, validation: float, test: float, seed: int
+    samples: SampleList,
+    path: Path | None,
+    *,
+    validation: float,
+    test: float,
+    seed: int,
+    keep: dict[str, int] | None = None,
 ) -> dict[str, SampleList]:
     """Read the split's list; where there is none, make it and write it down.
 
@@ -26,6 +33,8 @@ def load_or_make_split(
         validation: Share for validation, a multiple of 0.05.
         test: Share for test, likewise.
         seed: Of the draw.
+        keep: Training pictures to keep of a class, to make it rare. It is drawn from the list,
+            which stays as it is: runs with different `keep` share validation and test.
 
     Returns:
         The pictures of "train", "validation" and "test".
@@ -44,6 +53,8 @@ def load_or_make_split(
         part: samples.subset({name for name, where in assigned.items() if where == part})
         for part in PARTS
     }
+    if keep:
+        parts["train"] = make_rare(parts["train"], keep, seed)
     for part, subset in parts.items():
         if not subset.samples and part == "test" and test == 0:
             continue
@@ -63,11 +74,15 @@ def make_split(samples: SampleList, *, validation: float, test: float, seed: int
     """Draw a split: whole groups, stratified by class. Returns name → part."""
     labels = np.array([item.label for item in samples.samples])
     groups = np.array([item.group for item in samples.samples])
-    for_test, for_validation = round(test * FOLDS), round(validation * FOLDS)
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    number_of_folds = fewest_folds(validation, test)
+    for_test, for_validation = round(test * number_of_folds), round(validation * number_of_folds)
+    folds = StratifiedGroupKFold(number_of_folds, shuffle=True, random_state=seed)
     assigned: dict[str, str] = {}
     try:
-        drawn = list(folds.split(labels, labels, groups))
+        with warnings.catch_warnings():
+            # a class with fewer pictures than folds is fine as long as every list gets some
+            warnings.filterwarnings("ignore", "The least populated class")
+            drawn = list(folds.split(labels, labels, groups))
     except ValueError as error:
         raise DataError(f"cannot split {len(labels)} pictures: {error}") from error
     for number, (_, held_out) in enumerate(drawn):
@@ -79,6 +94,50 @@ def make_split(samples: SampleList, *, validation: float, test: float, seed: int
             part = "train"
         assigned |= {samples.samples[index].name: part for index in held_out}
     return assigned
+
+
+def fewest_folds(validation: float, test: float) -> int:
+    """The smallest number of folds that makes both shares whole.
+
+    Raises:
+        ConfigError: They are no multiples of 0.05, or leave nothing to train on.
+    """
+    for folds in range(2, MOST_FOLDS + 1):
+        whole = all(
+            abs(share * folds - round(share * folds)) < 1e-6 for share in (validation, test)
+        )
+        if whole and validation > 0 and test >= 0 and validation + test < 1:
+            return folds
+    raise ConfigError(
+        f"validation {validation} and test {test}: expected multiples of 0.05, validation above 0, "
+        "below 1 together"
+    )
+
+
+def make_rare(train: SampleList, keep: dict[str, int], seed: int) -> SampleList:
+    """Keep only so many training pictures of a class, group after group in random order.
+
+    Raises:
+        DataError: There is no such class, or it has fewer pictures than that.
+    """
+    names = {item.name for item in train.samples}
+    for label, wanted in keep.items():
+        if label not in train.labels:
+            raise DataError(f"keep: no label {label!r}; there are {', '.join(train.labels)}")
+        own = [item for item in train.samples if train.labels[item.label] == label]
+        if not 0 < wanted <= len(own):
+            raise DataError(f"keep: {label} has {len(own)} training pictures, {wanted} wanted")
+        order = {
+            group: place
+            for place, group in enumerate(
+                np.random.default_rng(seed)
+                .permutation(sorted({item.group for item in own}))
+                .tolist()
+            )
+        }
+        own.sort(key=lambda item: (order[item.group], item.name))
+        names -= {item.name for item in own[wanted:]}
+    return train.subset(names)
 
 
 def write_split(assigned: dict[str, str], path: Path) -> None:

@@ -1,0 +1,156 @@
+"""Data sets as people have them → samples: a manifest, folders, ISIC 2018, RSNA pneumonia."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from training.config import DataSettings
+from training.data.samples import Sample, SampleList
+from training.data.tables import box_of, read_boxes, read_rows
+from training.errors import ConfigError, DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".dcm", ".dicom")
+
+
+class Listed(NamedTuple):
+    """A picture as a layout lists it.
+
+    Attributes:
+        name: Path below the images folder, POSIX.
+        label: Class name.
+        group: Patient or lesion.
+        boxes: [x0, y0, x1, y1] rows in picture pixels.
+    """
+
+    name: str
+    label: str
+    group: str
+    boxes: list[list[float]]
+
+
+def load_samples(data: DataSettings) -> SampleList:
+    """Read what a run's `[data]` names.
+
+    Raises:
+        ConfigError: There is no such layout.
+        DataError: A file, column, picture or label is missing, listed twice or unknown.
+    """
+    if data.layout not in LAYOUTS:
+        raise ConfigError(f"layout {data.layout!r}: expected {', '.join(LAYOUTS)}")
+    usual_images, read = LAYOUTS[data.layout]
+    images = Path(data.root) / (data.images or usual_images)
+    listed = list(read(data, images))
+    found = {picture.label for picture in listed}
+    labels = data.labels or tuple(sorted(found))
+    if unknown := sorted(found - set(labels)):
+        raise DataError(f"label {', '.join(unknown)} is not among {', '.join(labels)}")
+    if absent := [label for label in labels if label not in found]:
+        raise DataError(f"no picture has the label {', '.join(absent)}")
+    boxes = read_boxes(Path(data.root) / data.boxes) if data.boxes else {}
+    samples, seen = [], set()
+    for picture in listed:
+        if picture.name in seen:
+            raise DataError(f"{picture.name} is listed twice")
+        if not (images / picture.name).is_file():
+            raise DataError(f"{picture.name} is listed, but not in {images}")
+        seen.add(picture.name)
+        own = boxes.get(picture.name, np.array(picture.boxes, np.float64).reshape(-1, 4))
+        samples.append(
+            Sample(
+                name=picture.name,
+                path=images / picture.name,
+                label=labels.index(picture.label),
+                group=picture.group,
+                boxes=own,
+            )
+        )
+    if strangers := sorted(set(boxes) - seen):
+        raise DataError(f"{data.boxes}: boxes for {strangers[0]}, which is not listed")
+    return SampleList(labels, tuple(samples))
+
+
+def manifest(data: DataSettings, images: Path) -> Iterator[Listed]:
+    """One CSV row a picture; columns as the run names them."""
+    wanted = [data.image_column, data.label_column, *filter(None, [data.group_column])]
+    for row in read_rows(Path(data.root) / data.manifest, *wanted):
+        name = row[data.image_column]
+        yield Listed(name, row[data.label_column], row[data.group_column or data.image_column], [])
+
+
+def folders(data: DataSettings, images: Path) -> Iterator[Listed]:
+    """A folder per class; every picture stands for itself, as nothing says whose it is."""
+    if not images.is_dir():
+        raise DataError(f"{images}: no such folder")
+    for folder in sorted(path for path in images.iterdir() if path.is_dir()):
+        for path in sorted(folder.rglob("*")):
+            if path.suffix.lower() in SUFFIXES:
+                name = path.relative_to(images).as_posix()
+                yield Listed(name, folder.name, name, [])
+
+
+def isic2018(data: DataSettings, images: Path) -> Iterator[Listed]:
+    """ISIC 2018 task 3: the official ground truth, and HAM10000's metadata for lesion groups.
+
+    Files in the root: ISIC2018_Task3_Training_GroundTruth.csv, and HAM10000_metadata.csv (or
+    without suffix, as the Dataverse gives it) or ISIC2018_Task3_Training_LesionGroupings.csv.
+    """
+    root = Path(data.root)
+    lesions: dict[str, str] = {}
+    for name, key in (
+        ("HAM10000_metadata.csv", "image_id"),
+        ("HAM10000_metadata", "image_id"),
+        ("ISIC2018_Task3_Training_LesionGroupings.csv", "image"),
+    ):
+        if (root / name).exists():
+            lesions = {
+                row[key]: row["lesion_id"] for row in read_rows(root / name, key, "lesion_id")
+            }
+            break
+    else:
+        raise DataError(
+            f"{root}: no HAM10000_metadata.csv, which says what pictures show the same lesion"
+        )
+    classes = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
+    truth = root / "ISIC2018_Task3_Training_GroundTruth.csv"
+    for row in read_rows(truth, "image", *classes):
+        named = [label.lower() for label in classes if float(row[label] or 0) == 1]
+        if len(named) != 1:
+            raise DataError(f"{truth.name}: {row['image']} has {len(named)} classes, expected 1")
+        if row["image"] not in lesions:
+            raise DataError(f"{truth.name}: {row['image']} has no lesion in the metadata")
+        yield Listed(f"{row['image']}.jpg", named[0], lesions[row["image"]], [])
+
+
+def rsna(data: DataSettings, images: Path) -> Iterator[Listed]:
+    """RSNA pneumonia detection challenge, stage 2: DICOM films, three classes, one row per box.
+
+    Files in the root: stage_2_detailed_class_info.csv (patientId, class) and
+    stage_2_train_labels.csv (patientId, x, y, width, height, Target). Both repeat a film for each
+    of its boxes. `keep` makes Lung Opacity rare, as the CARE paper has it.
+    """
+    root = Path(data.root)
+    labels: dict[str, str] = {}
+    for row in read_rows(root / "stage_2_detailed_class_info.csv", "patientId", "class"):
+        if labels.setdefault(row["patientId"], row["class"]) != row["class"]:
+            raise DataError(f"stage_2_detailed_class_info.csv: {row['patientId']} has two classes")
+    boxes: dict[str, list[list[float]]] = {name: [] for name in labels}
+    table = root / "stage_2_train_labels.csv"
+    columns = ("patientId", "x", "y", "width", "height", "Target")
+    for number, row in enumerate(read_rows(table, *columns), start=2):
+        if row["patientId"] not in boxes:
+            raise DataError(f"{table.name}, line {number}: a film without class")
+        if row["Target"] == "1":
+            numbers = [row[column] for column in columns[1:5]]
+            boxes[row["patientId"]].append(box_of(f"{table.name}, line {number}", *numbers))
+    for patient, label in labels.items():
+        yield Listed(f"{patient}.dcm", label, patient, boxes[patient])
+
+
+LAYOUTS: dict[str, tuple[str, Callable[[DataSettings, Path], Iterator[Listed]]]] = {
+    "manifest": ("images", manifest),
+    "folders": ("", folders),
+    "isic2018": ("ISIC2018_Task3_Training_Input", isic2018),
+    "rsna": ("stage_2_train_images", rsna),
+}

@@ -1,0 +1,67 @@
+"""CSV files that people wrote: read strictly, with the line named where something is wrong."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from training.errors import DataError
+
+
+def read_rows(path: Path, *columns: str) -> Iterator[dict[str, str]]:
+    """Rows of a CSV that must have certain columns and at least one row.
+
+    Raises:
+        DataError: It cannot be read, is empty, or lacks a column.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            found = reader.fieldnames or []
+            if missing := [column for column in columns if column not in found]:
+                raise DataError(
+                    f"{path.name}: no column {', '.join(missing)}; found {', '.join(found)}"
+                )
+            empty = True
+            for row in reader:
+                empty = False
+                if any(row[column] is None for column in columns):
+                    raise DataError(f"{path.name}, line {reader.line_num}: too few values")
+                yield row
+            if empty:
+                raise DataError(f"{path.name}: no rows")
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name}: not UTF-8 text") from error
+
+
+def read_boxes(path: Path) -> dict[str, np.ndarray]:
+    """Read `image,x,y,w,h` (picture pixels) into [x0, y0, x1, y1] per picture, float64 (M, 4).
+
+    Raises:
+        DataError: A box is no box: not numbers, or without width or height.
+    """
+    boxes: dict[str, list[list[float]]] = {}
+    for number, row in enumerate(read_rows(path, "image", "x", "y", "w", "h"), start=2):
+        where = f"{path.name}, line {number}"
+        boxes.setdefault(row["image"], []).append(
+            box_of(where, row["x"], row["y"], row["w"], row["h"])
+        )
+    return {name: np.array(rows) for name, rows in boxes.items()}
+
+
+def box_of(where: str, *numbers: str) -> list[float]:
+    """[x0, y0, x1, y1] of the texts x, y, w, h.
+
+    Raises:
+        DataError: They are no numbers, or the box has no width or height.
+    """
+    try:
+        x, y, w, h = (float(number) for number in numbers)
+    except ValueError as error:
+        raise DataError(f"{where}: x, y, w, h must be numbers, found {numbers}") from error
+    if not (w > 0 and h > 0 and np.isfinite([x, y, w, h]).all()):
+        raise DataError(f"{where}: w and h must be above 0, found {w} x {h}")
+    return [x, y, x + w, y + h]

@@ -1,0 +1,135 @@
+"""What a run leaves for people: tables, curves, TensorBoard, sheets of attention overlays."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from imaging.overlay import encode_png, overlay
+from training.data.cache import PictureCache
+from training.data.samples import Sample, SampleList
+from training.network import Network
+
+SHEET_PICTURES = 12
+LOSSES = ("loss", "l_c", "l_in", "l_out")
+
+
+class RunLog:
+    """Steps and epochs of one stage, as CSV and TensorBoard events.
+
+    A resumed stage goes on in the same files; rows of an epoch that was cut short are dropped.
+
+    Args:
+        folder: The run's folder.
+        stage: Name of the stage.
+        epoch: Epochs already done.
+    """
+
+    def __init__(self, folder: Path, stage: str, epoch: int) -> None:
+        self.stage = stage
+        self.board = SummaryWriter(folder / "tensorboard" / stage, purge_step=epoch)
+        self.path = folder / f"{stage}.steps.csv"
+        kept: list[list[str]] = []
+        if self.path.exists():
+            with self.path.open(newline="", encoding="utf-8") as file:
+                kept = [row for row in list(csv.reader(file))[1:] if int(row[0]) <= epoch]
+        self.file = self.path.open("w", newline="", encoding="utf-8")
+        self.writer = csv.writer(self.file, lineterminator="\n")
+        self.writer.writerows([["epoch", "step", *LOSSES], *kept])
+
+    def step(self, epoch: int, step: int, losses: Sequence[float]) -> None:
+        """One training step's L, L_c, L_in, L_out."""
+        self.writer.writerow([epoch, step, *(f"{loss:.7f}" for loss in losses)])
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        """One epoch's figures."""
+        self.file.flush()
+        for name, value in row.items():
+            if name != "epoch":
+                self.board.add_scalar(name, value, int(row["epoch"]))
+
+    def sheet(self, picture: np.ndarray, epoch: int) -> None:
+        """A sheet of overlays, uint8 RGB (H, W, 3)."""
+        self.path.with_name(f"{self.stage}.attention-{epoch:03d}.png").write_bytes(
+            encode_png(picture)
+        )
+        self.board.add_image("attention", picture, epoch, dataformats="HWC")
+
+    def close(self) -> None:
+        """Write out what is still held back."""
+        self.file.close()
+        self.board.close()
+
+
+def rare_pictures(validation: SampleList, train: SampleList) -> list[Sample]:
+    """The fixed set that sheets show: validation pictures of the rarest classes, boxes first."""
+    counts = train.counts()
+    ordered = sorted(
+        validation.samples, key=lambda item: (counts[item.label], not len(item.boxes), item.name)
+    )
+    return ordered[:SHEET_PICTURES]
+
+
+@torch.no_grad()
+def attention_sheet(
+    network: Network, pictures: Sequence[Sample], cache: PictureCache, labels: Sequence[str]
+) -> np.ndarray:
+    """Pictures with the Grad-CAM of their true class, as a person would see it in the service.
+
+    Args:
+        network: In eval mode.
+        pictures: At most a dozen.
+        cache: Their pixels.
+        labels: Class names.
+
+    Returns:
+        Four overlays in a row, uint8 RGB (rows * S, 4 * S, 3).
+    """
+    inputs = np.stack([cache.pictures[cache.position(item.name)] for item in pictures])
+    device = next(network.parameters()).device
+    images = torch.from_numpy(inputs).to(device)
+    truth = torch.tensor([item.label for item in pictures], device=device)
+    maps = network(images, truth).maps
+    assert maps is not None  # labels were given
+    tiles = []
+    for item, picture, signed in zip(pictures, inputs, maps.cpu().numpy(), strict=True):
+        place = cache.placements[cache.position(item.name)]
+        cam = signed.clip(0)
+        size = picture.shape[:2]
+        over_square = place.__class__(1, 1, 0, 0, size[1], size[0], size[0])
+        heat = over_square.map_to_picture(cam)
+        peak = float(heat.max())
+        tile = overlay(
+            picture, heat / peak if peak > 0 else heat, peak=peak, label=labels[item.label]
+        )
+        for x0, y0, x1, y1 in place.boxes_to_model(item.boxes).round().astype(int):
+            x0, y0 = max(x0, 0), max(y0, 0)
+            x1, y1 = min(x1, size[1]) - 1, min(y1, size[0]) - 1
+            tile[y0 : y1 + 1, [x0, x1]] = tile[[y0, y1], x0 : x1 + 1] = 255
+        tiles.append(tile)
+    while len(tiles) % 4:
+        tiles.append(np.zeros_like(tiles[0]))
+    return np.vstack([np.hstack(tiles[start : start + 4]) for start in range(0, len(tiles), 4)])
+
+
+def plot_curves(history: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
+    """Losses and validation mean class accuracy over the epochs, as a PNG."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    epochs = [row["epoch"] for row in history]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4))
+    for name in LOSSES:
+        left.plot(epochs, [row[name] for row in history], label=name)
+    left.set(xlabel="epoch", ylabel="loss", title=title)
+    left.legend()
+    right.plot(epochs, [row["validation_mca"] for row in history])
+    right.set(xlabel="epoch", ylabel="validation mean class accuracy", ylim=(0, 1))
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+    pyplot.close(figure)

@@ -1,0 +1,116 @@
+"""A run's folder: everything that shaped it, and how far it has come."""
+
+import json
+import platform
+import subprocess
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+from safetensors.torch import save_file
+
+from training.config import TrainingRun
+from training.data.samples import SampleList
+from training.data.splits import write_split
+from training.errors import ConfigError
+from training.network import Network
+
+PACKAGES = ("torch", "torchvision", "lightning", "numpy", "opencv-python", "onnx", "scikit-learn")
+
+
+@dataclass
+class Progress:
+    """How far a stage has come; saved after every epoch.
+
+    Attributes:
+        epoch: Epochs done.
+        best: Best validation mean class accuracy so far; -1 before the first epoch.
+        best_epoch: When that was.
+        history: One row per epoch.
+    """
+
+    epoch: int = 0
+    best: float = -1.0
+    best_epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def write_down(run: TrainingRun, parts: dict[str, SampleList], folder: Path) -> None:
+    """Put everything that shapes the run into its folder: settings, lists, versions, commit.
+
+    Raises:
+        ConfigError: The folder holds a run with other settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = asdict(run)
+    for settings in entries.values():  # TOML has no null: what is None is left out
+        if isinstance(settings, dict):
+            for key in [key for key, value in settings.items() if value is None]:
+                del settings[key]
+    resolved = tomli_w.dumps(entries)
+    written = folder / "run.toml"
+    if written.exists() and written.read_text(encoding="utf-8") != resolved:
+        raise ConfigError(f"{folder} holds a run with other settings; remove it or choose another")
+    written.write_text(resolved, encoding="utf-8")
+    assigned = {item.name: part for part, subset in parts.items() for item in subset.samples}
+    write_split(assigned, folder / "split.csv")
+    facts = {
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "commit": _commit(),
+        "seed": run.seed,
+    }
+    (folder / "environment.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def save_weights(network: Network, path: Path) -> None:
+    """Write a network's weights as safetensors; complete or not at all."""
+    part = path.with_suffix(".part")
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, part)
+    part.replace(path)
+
+
+def save_progress(
+    path: Path, network: Network, optimizer: torch.optim.Optimizer, progress: Progress
+) -> None:
+    """Write everything that a stage needs to go on; complete or not at all."""
+    part = path.with_suffix(".part")
+    state = {
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "progress": asdict(progress),
+    }
+    torch.save(state, part)
+    part.replace(path)
+
+
+def load_progress(path: Path, network: Network, optimizer: torch.optim.Optimizer) -> Progress:
+    """Put network and optimizer where a stage stopped; a fresh start where there is no file."""
+    if not path.exists():
+        return Progress()
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    return Progress(**state["progress"])
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str:
+    """The commit the code is at, with a mark if it was changed since; "" outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        found = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip()
