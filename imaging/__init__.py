@@ -1,10 +1,15 @@
 """Pictures: file → display-ready pixels → model input, and Grad-CAM map → heatmap → overlay.
 
     errors.py         ImagingError and its kinds: the file is at fault
-    image.py          Facts and MedicalImage: one still picture and its promises
+    image.py          Facts, MedicalImage and ImageFile: one still picture and its promises
     reading.py        open_image, read_image: look at the first bytes, call dicom or photo
-    dicom.py          DICOM → MedicalImage
-    photo.py          PNG, JPEG → MedicalImage
+    dicom.py          DICOM → ImageFile: gate on the header, decode, rescale, window, invert
+    dicom_header.py   what may be decoded at all, and the facts about it
+    dicom_stored.py   stored values of one frame, native or decoded
+    dicom_display.py  stored values → brightness, as a table
+    codestream.py     what compressed pixels say about themselves
+    jpeg.py           classic JPEG inside DICOM
+    photo.py          PNG, JPEG → ImageFile
     preprocessing.py  Preprocessing and Placement: picture → model input, and the way back
     gradcam.py        the Grad-CAM formula, one spelling for NumPy and PyTorch
     overlay.py        heatmap over picture

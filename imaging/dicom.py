@@ -1,10 +1,4 @@
-"""DICOM → display-ready pixels: gate on the header, decode, rescale, window, invert, color.
-
-dicom_header.py   what may be decoded at all, and the facts
-codestream.py     what compressed pixels say about themselves
-dicom_stored.py   stored values of one frame
-dicom_display.py  stored values → brightness
-"""
+"""DICOM → display-ready pixels: gate on the header, decode, rescale, window, invert, color."""
 
 import numpy as np
 

@@ -210,6 +210,16 @@ def _shaped(codes: np.ndarray, form: PixelFormat) -> np.ndarray:
     return codes.reshape(form.rows, form.columns, 3)
 
 
+class _Whole(BytesIO):
+    """Bytes that never give fewer than asked for: a cut fragment would be half a picture."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        found = super().read(size)
+        if size and len(found) < size:
+            raise EOFError("cut fragment")
+        return found
+
+
 def _encoded_frame(header: Header, form: PixelFormat, frames: int, index: int) -> bytes:
     """The compressed bytes of one frame, put together from its fragments."""
     if header.length is not None:
@@ -218,7 +228,7 @@ def _encoded_frame(header: Header, form: PixelFormat, frames: int, index: int) -
         value(header.dataset, keyword)
         for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
     ]
-    stream = BytesIO(header.body)
+    stream = _Whole(header.body)
     stream.seek(header.start)
     with foreign_errors("damaged pixel data: its fragments do not add up"):
         return get_frame(
@@ -233,7 +243,7 @@ def _decoded(source: bytes, syntax: uid.UID, form: PixelFormat) -> tuple[np.ndar
     """Decode one compressed frame, once its own header agrees with the DICOM header."""
     damaged = f"damaged pixel data ({syntax.name})"
     if syntax in uid.RLETransferSyntaxes:
-        codes, photometric = _through_pydicom(source, syntax, form)
+        codes, _ = _through_pydicom(source, syntax, form)
         return codes, replace(form, allocated=codes.itemsize * 8, planar=False)
     with foreign_errors(damaged):
         stream = Codestream.parse(source)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_damaged_jpeg_does_not_end_the_program(option, tmp_path):
     assert run.stdout == "alive\n", run.stderr[-1000:]
 
 
-@pytest.mark.parametrize("name", ["native", "color", "bare", "png", "jpeg"])
+@pytest.mark.parametrize("name", files())
 def test_a_file_cut_in_its_pixels_is_never_half_a_picture(name):
     data = files()[name]
     for kept in (0.5, 0.8, 0.95):
@@ -110,3 +111,14 @@ def test_garbage_behind_the_end_is_tolerated(name):
     data = files()[name]
 
     np.testing.assert_array_equal(read_image(data + b"garbage").pixels, read_image(data).pixels)
+
+
+def test_threads_do_not_disturb_each_other():
+    sound = list(files().values())
+    alone = [read_image(data).pixels for data in sound]
+
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda data: read_image(data).pixels, sound * 6))
+
+    for index, pixels in enumerate(together):
+        np.testing.assert_array_equal(pixels, alone[index % len(sound)])
