@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -156,7 +157,7 @@ def train(run: TrainingRun, folder: Path, *, cache: Path) -> Path:
         strategy="ddp_spawn" if run.devices > 1 else "auto",
         precision=run.precision,  # type: ignore[arg-type]
     )
-    fabric.launch(run_stages, run, folder, cache)  # type: ignore[arg-type]
+    fabric.launch(partial(run_stages, run=run, folder=folder, cache=cache))
     return folder / f"{stages_of(run)[-1].name}.safetensors"
 
 

@@ -1,0 +1,177 @@
+"""Whole runs on a small drawn data set: stages, resuming, two processes, the folder they leave."""
+
+import csv
+import json
+import subprocess
+import sys
+import tomllib
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import training.fit
+from tests.lesion_factory import RUN, lesion_run, lesion_set
+from training.config import TrainingRun
+from training.errors import ConfigError
+from training.fit import train
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return lesion_set(tmp_path_factory.mktemp("lesions"))
+
+
+@pytest.fixture
+def load(data, tmp_path):
+    def load_run(*settings: str, text: str = RUN) -> TrainingRun:
+        return TrainingRun.load(
+            lesion_run(data, text=text), settings=(f"data.root={data}", *settings)
+        )
+
+    return load_run
+
+
+def steps(path) -> np.ndarray:
+    with path.open(newline="") as file:
+        return np.array([[float(value) for value in row] for row in list(csv.reader(file))[1:]])
+
+
+def test_both_stages_run_and_leave_everything_that_shaped_them(load, tmp_path):
+    checkpoint = train(load("sheet_every=1"), tmp_path / "run", cache=tmp_path / "cache")
+
+    assert checkpoint == tmp_path / "run" / "stage2.safetensors"
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left >= {
+        "run.toml",
+        "split.csv",
+        "environment.json",
+        "stage1.safetensors",
+        "stage1.png",
+        "stage2.safetensors",
+        "stage2.steps.csv",
+        "stage2.attention-001.png",
+        "tensorboard",
+    }
+    resolved = tomllib.loads((tmp_path / "run" / "run.toml").read_text())
+    assert resolved["attention"]["alpha"] == 0.5  # a default, written out
+    history = json.loads((tmp_path / "run" / "stage2.json").read_text())["history"]
+    assert history[0]["l_in"] < 0 < history[0]["l_out"]
+    for row in history:
+        l_a = row["l_in"] + 0.5 * row["l_out"]
+        assert row["loss"] == pytest.approx(0.5 * row["l_c"] + 0.5 * l_a, abs=1e-5)
+    stage1 = json.loads((tmp_path / "run" / "stage1.json").read_text())["history"]
+    assert {row["l_in"] for row in stage1} == {0}
+
+
+def test_attention_moves_into_the_boxes(load, tmp_path):
+    run = load("stage2.epochs=6", 'attention.attend="all"', "attention.head_learns=true")
+    train(run, tmp_path / "run", cache=tmp_path / "cache")
+    history = json.loads((tmp_path / "run" / "stage2.json").read_text())["history"]
+    assert history[-1]["l_in"] + 0.5 * history[-1]["l_out"] < (
+        history[0]["l_in"] + 0.5 * history[0]["l_out"] - 0.05
+    )
+
+
+@pytest.mark.parametrize("killed_after", [1, 3])
+def test_a_killed_run_resumes_to_the_weights_of_an_undisturbed_one(
+    load, tmp_path, monkeypatch, killed_after
+):
+    run = load("augmentation={rotation=20, flip_horizontal=true}", "mixup.alpha=0.4")
+    train(run, tmp_path / "undisturbed", cache=tmp_path / "cache")
+
+    saved = []
+    save_progress = training.fit.save_progress
+
+    def die_after_saving(*arguments) -> None:
+        save_progress(*arguments)
+        saved.append(arguments)
+        if len(saved) == killed_after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.fit, "save_progress", die_after_saving)
+    with pytest.raises(KeyboardInterrupt):
+        train(run, tmp_path / "killed", cache=tmp_path / "cache")
+    monkeypatch.undo()
+    train(run, tmp_path / "killed", cache=tmp_path / "cache")
+
+    for stage in ("stage1", "stage2"):
+        one = load_file(tmp_path / "undisturbed" / f"{stage}.safetensors")
+        other = load_file(tmp_path / "killed" / f"{stage}.safetensors")
+        for name, weights in one.items():
+            np.testing.assert_array_equal(weights, other[name], err_msg=name)
+        np.testing.assert_array_equal(
+            steps(tmp_path / "undisturbed" / f"{stage}.steps.csv"),
+            steps(tmp_path / "killed" / f"{stage}.steps.csv"),
+        )
+
+
+def test_two_processes_have_the_losses_of_one(load, data, tmp_path):
+    # Batch statistics are those of a process's own pictures: they stay frozen here.
+    settings = [
+        f"data.root={data}",
+        'network.batch_norm="frozen"',
+        'loss.name="cost_sensitive"',
+        "stage1.learning_rate=1e-4",
+        "stage2.learning_rate=1e-4",
+    ]
+    run = lesion_run(data, "two")
+    for devices in (1, 2):
+        command = [sys.executable, "-c", "from cli.main import app; app()", "train", str(run)]
+        command += ["--folder", str(tmp_path / str(devices)), "--data", str(data)]
+        for setting in (*settings, 'accelerator="cpu"', f"devices={devices}"):
+            command += ["--set", setting]
+        subprocess.run(command, check=True, cwd=tmp_path, timeout=240)
+    for stage in ("stage1", "stage2"):
+        one = steps(tmp_path / "1" / f"{stage}.steps.csv")
+        two = steps(tmp_path / "2" / f"{stage}.steps.csv")
+        assert one.shape == two.shape
+        np.testing.assert_allclose(one, two, atol=1e-4)
+
+
+def test_retraining_the_classifier_leaves_the_features_alone(load, tmp_path):
+    train(load("crt.epochs=1"), tmp_path / "run", cache=tmp_path / "cache")
+    before = load_file(tmp_path / "run" / "stage2.safetensors")
+    after = load_file(tmp_path / "run" / "crt.safetensors")
+    for name, weights in before.items():
+        changed = not np.array_equal(weights, after[name])
+        assert changed == name.startswith("head."), name
+
+
+def test_the_arm_without_attention_can_have_the_same_second_stage(load, tmp_path):
+    run = load("attention.attend=[]", "control.second_stage=true", "stage2.epochs=1")
+    train(run, tmp_path / "run", cache=tmp_path / "cache")
+    history = json.loads((tmp_path / "run" / "stage2.json").read_text())["history"]
+    assert history[0]["l_in"] == 0
+    assert history[0]["loss"] == history[0]["l_c"]
+
+
+@pytest.mark.parametrize(
+    "loss",
+    ["cross_entropy", "cost_sensitive", "focal", "class_balanced", "ldam_drw", "logit_adjusted"],
+)
+def test_every_remedy_composes_with_attention(load, tmp_path, loss):
+    run = load(f'loss.name="{loss}"', "stage1.epochs=1", "stage2.epochs=1")
+    train(run, tmp_path / "run", cache=tmp_path / "cache")
+    [row] = json.loads((tmp_path / "run" / "stage2.json").read_text())["history"]
+    assert np.isfinite(list(row.values())).all()
+    assert row["l_in"] < 0
+
+
+def test_settings_that_do_not_go_together_stop_the_run_before_it_starts(load, tmp_path):
+    for setting, words in (
+        ('loss.name="focall"', "focall"),
+        ("attention.alpha=1.0", "alpha"),
+        ('attention.attend=["hexagon"]', "hexagon"),
+        ('network.backbone="vgg11"', "224 pixels"),
+        ('network.backbone="vit_b_16"', "not supported"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            train(load(setting), tmp_path / words.split()[0], cache=tmp_path / "cache")
+
+
+def test_a_folder_with_another_run_is_not_overwritten(load, tmp_path):
+    run = load("stage1.epochs=1", "attention.attend=[]")
+    train(run, tmp_path / "run", cache=tmp_path / "cache")
+    with pytest.raises(ConfigError, match="other settings"):
+        train(load("stage1.epochs=2"), tmp_path / "run", cache=tmp_path / "cache")
