@@ -4,7 +4,7 @@ import typer
 
 from cli.score import score
 from cli.serve import serve
-from cli.training import boxes, evaluate, export, train
+from cli.training import boxes, compare, evaluate, export, train
 
 app = typer.Typer(
     help="CARE: image diagnosis of rare diseases, with the reason shown. Not a medical device.",
@@ -26,5 +26,5 @@ app.command()(serve)
 app.command()(score)
 
 # what a model is made with
-for verb in (boxes, train, export, evaluate):
+for verb in (boxes, train, export, evaluate, compare):
     app.command()(verb)

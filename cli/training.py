@@ -1,4 +1,4 @@
-"""care boxes, train, export, evaluate: from pictures to a model. PyTorch is imported on use."""
+"""care boxes, train, export, evaluate, compare: from pictures to a model; PyTorch on use only."""
 
 import json
 from pathlib import Path
@@ -92,7 +92,8 @@ def evaluate(
     models: Models = Path("models"),
     part: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     out: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here too.", dir_okay=False)
+        Path | None,
+        typer.Option(help="Folder for figures, predictions and plots.", file_okay=False),
     ] = None,
     settings: Settings = None,
 ) -> None:
@@ -107,10 +108,32 @@ def evaluate(
         fail(f"--part {part}: expected {', '.join(PARTS)}")
     loaded = load_run(run, data, boxes, settings)
     pictures = split_of(loaded, load_samples(loaded.data))[part]
-    measured = figures(classify_list(load_one(models, loaded.name, threads=2), pictures))
+    results = classify_list(load_one(models, loaded.name, threads=2), pictures)
+    measured = figures(results)
     if out:
-        out.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+        from training.report import write_report
+
+        write_report(results, measured, out)
     typer.echo(f"{loaded.name} on {part}: {measured['pictures']} pictures\n\n{markdown(measured)}")
+
+
+@one_line_errors()
+def compare(
+    first: Annotated[Path, typer.Argument(help="What care evaluate --out wrote.", exists=True)],
+    second: Annotated[Path, typer.Argument(help="The same of another model.", exists=True)],
+    out: Annotated[
+        Path | None, typer.Option(help="Write the comparison here too, as JSON.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Compare two models on the same pictures: paired bootstrap over groups, McNemar's test."""
+    from training.compare import compare as compare_results
+    from training.compare import comparison_markdown
+    from training.report import read_predictions
+
+    compared = compare_results(read_predictions(first), read_predictions(second))
+    if out:
+        out.write_text(json.dumps(compared, indent=1) + "\n", encoding="utf-8")
+    typer.echo(comparison_markdown(compared))
 
 
 @one_line_errors()

@@ -18,6 +18,7 @@ from training.metrics import (
     confusion_matrix,
     f1_scores,
     mean_class_accuracy,
+    mean_over_classes,
     precisions,
     recalls,
     roc_areas,
@@ -141,8 +142,8 @@ def figures(results: Results, *, resamples: int = RESAMPLES, seed: int = 0) -> d
     overall: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
         "mean_class_accuracy": mean_class_accuracy,
         "accuracy": lambda y, p: float((y == p.argmax(1)).mean()),
-        "macro_f1": lambda y, p: float(np.nanmean(f1_scores(y, p.argmax(1), classes))),
-        "macro_auroc": lambda y, p: float(np.nanmean(roc_areas(y, p))),
+        "macro_f1": lambda y, p: mean_over_classes(f1_scores(y, p.argmax(1), classes)),
+        "macro_auroc": lambda y, p: mean_over_classes(roc_areas(y, p)),
         "calibration_error": calibration_error,
     }
 

@@ -35,7 +35,7 @@ from training.errors import ConfigError
 from training.logs import RunLog, attention_sheet, plot_curves, rare_pictures
 from training.losses import LOSSES, CrossEntropy, make_loss
 from training.metrics import mean_class_accuracy
-from training.network import Network, build_network, family_of, freeze_batch_norm
+from training.network import Network, build_network, family_of, freeze_batch_norm, is_file
 from training.run_folder import load_progress, save_progress, save_weights, write_down
 
 
@@ -329,8 +329,7 @@ def split_of(run: TrainingRun, samples: SampleList) -> dict[str, SampleList]:
 def weights_path(run: TrainingRun) -> str:
     """What the network starts from: a torchvision name, or a file, found from the data's root."""
     weights = run.network.weights
-    is_file = weights.endswith((".pth", ".pt", ".safetensors"))
-    return str(Path(run.data.root) / weights) if is_file else weights
+    return str(Path(run.data.root) / weights) if is_file(weights) else weights
 
 
 def check(run: TrainingRun) -> None:

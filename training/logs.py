@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from imaging.overlay import encode_png, overlay
@@ -119,11 +119,9 @@ def attention_sheet(
 
 def plot_curves(history: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
     """Losses and validation mean class accuracy over the epochs, as a PNG."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     epochs = [row["epoch"] for row in history]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4))
+    figure = Figure(figsize=(10, 4))
+    left, right = figure.subplots(1, 2)
     for name in LOSSES:
         left.plot(epochs, [row[name] for row in history], label=name)
     left.set(xlabel="epoch", ylabel="loss", title=title)
@@ -132,4 +130,3 @@ def plot_curves(history: Sequence[Mapping[str, Any]], path: Path, title: str) ->
     right.set(xlabel="epoch", ylabel="validation mean class accuracy", ylim=(0, 1))
     figure.tight_layout()
     figure.savefig(path, dpi=90)
-    pyplot.close(figure)

@@ -37,7 +37,13 @@ def mean_class_accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
         labels: True classes, (N,).
         scores: Logits or probabilities, (N, C).
     """
-    return float(np.nanmean(recalls(labels, scores.argmax(1), scores.shape[1])))
+    return mean_over_classes(recalls(labels, scores.argmax(1), scores.shape[1]))
+
+
+def mean_over_classes(values: np.ndarray) -> float:
+    """Mean over the classes that have a value, (C,); NaN if none has."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
 
 
 def roc_areas(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple, cast
 
 import torch
 import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from imaging.gradcam import class_maps
@@ -316,11 +319,12 @@ def build_network(
     family = family_of(backbone)
     if backbone not in torchvision.models.list_models(torchvision.models):
         raise ConfigError(f"torchvision has no network {backbone!r}")
-    from_file = weights != "none" and Path(weights).suffix in (".pth", ".pt", ".safetensors")
-    named = None if from_file or weights == "none" else weights
-    original = torchvision.models.get_model(backbone, weights=named)
-    if from_file:
-        _load_torchvision(original, Path(weights), backbone)
+    state = load_state(Path(weights)) if is_file(weights) else None
+    original = torchvision.models.get_model(
+        backbone, weights=None if state or weights == "none" else weights
+    )
+    if state and not is_own(state):
+        _load(original, state, ("classifier", "fc"), f"{weights} in {backbone}")
     head = family.head(original)
     last = cast(nn.Linear, head[-1])
     new = CosineLinear if cosine else nn.Linear
@@ -328,7 +332,20 @@ def build_network(
     features, tail = family.features(original), nn.Sequential()
     if map_layer == "previous":
         features, tail = split_features(features)
-    return Network(features, head, tail=tail, pooled=family.pooled)
+    network = Network(features, head, tail=tail, pooled=family.pooled)
+    if state and is_own(state):
+        _load(network, state, ("head",), f"{weights} in {backbone}")
+    return network
+
+
+def is_file(weights: str) -> bool:
+    """Whether initial weights are named by a file, not by a torchvision name."""
+    return weights.endswith((".pth", ".pt", ".safetensors"))
+
+
+def is_own(state: dict[str, Tensor]) -> bool:
+    """Whether a state dict is that of a `Network`, such as a checkpoint of an earlier run."""
+    return any(name.startswith("head.") for name in state)
 
 
 def split_features(features: nn.Sequential) -> tuple[nn.Sequential, nn.Sequential]:
@@ -345,24 +362,31 @@ def split_features(features: nn.Sequential) -> tuple[nn.Sequential, nn.Sequentia
     return features[:cut], features[cut:]
 
 
-def _load_torchvision(network: nn.Module, path: Path, backbone: str) -> None:
-    """Load a torchvision state dict strictly, but for a last layer of other classes."""
-    state = load_state(path)
+def _load(
+    network: nn.Module, state: dict[str, Tensor], classifiers: tuple[str, ...], where: str
+) -> None:
+    """Load a state dict strictly, but for a last layer of other classes, which stays new."""
     own = network.state_dict()
-    classifier = [name for name in own if name.startswith(("classifier", "fc"))]
-    for name in classifier[-2:]:
+    for name in [name for name in own if name.startswith(classifiers)][-2:]:
         if name in state and state[name].shape != own[name].shape:
             state[name] = own[name]
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise ConfigError(f"{path.name} does not fit {backbone}: {error}") from error
+        raise ConfigError(f"weights do not fit: {where}: {error}") from error
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from .safetensors or, without unpickling objects, from .pth."""
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
+    """Read a state dict from .safetensors or, without unpickling objects, from .pth.
 
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    Raises:
+        ConfigError: There is no such file, or it is no state dict.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ConfigError(f"weights {path}: {error.strerror or error}") from error
+    except (SafetensorError, UnpicklingError, RuntimeError) as error:
+        raise ConfigError(f"weights {path}: not a state dict") from error

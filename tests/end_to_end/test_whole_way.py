@@ -33,13 +33,13 @@ def trained(tmp_path_factory) -> Path:
     care("train", run, "--data", folder, "--folder", folder / "run")
     where = ("--data", folder, "--models", folder / "models")
     care("export", run, *where, "--folder", folder / "run")
-    care("evaluate", run, *where, "--json", folder / "figures.json")
+    care("evaluate", run, *where, "--out", folder / "report")
     return folder
 
 
 def test_the_card_holds_what_evaluate_prints(trained):
     card = ModelCard.load(trained / "models" / "lesions" / "card.json")
-    printed = json.loads((trained / "figures.json").read_text())
+    printed = json.loads((trained / "report" / "figures.json").read_text())
     assert card.figures["test"] == printed
     assert card.training["difference_from_float64"] < 1e-3
     assert card.labels == ("disc", "ring", "cross")
@@ -119,3 +119,14 @@ def test_a_sample_of_the_test_list_is_answered_as_the_card_says(name, data, leas
         assert np.mean(hits) >= low - 0.25, label
         recalls.append(np.mean(hits))
     assert np.mean(recalls) >= least - 0.1
+
+
+def test_an_evaluation_is_written_down_and_compared_with_itself(trained):
+    report = trained / "report"
+    for plot in ("confusion.png", "reliability.png", "roc.png"):
+        assert (report / plot).read_bytes().startswith(b"\x89PNG")
+    told = care("compare", report, report, "--out", trained / "compared.json")
+    assert "mean class accuracy" in told
+    compared = json.loads((trained / "compared.json").read_text())
+    assert {row["difference"] for row in compared["figures"].values()} == {0}
+    assert compared["mcnemar"]["all"] == {"only_first": 0, "only_second": 0, "p": 1.0}

@@ -1,0 +1,138 @@
+"""Two models on the same pictures: paired bootstrap and McNemar's test."""
+
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest
+
+from training.errors import DataError
+from training.evaluate import RESAMPLES, AttentionFigures, Results, resample
+from training.metrics import f1_scores, mean_class_accuracy, mean_over_classes, recalls, roc_areas
+
+
+def compare(first: Results, second: Results, *, resamples: int = RESAMPLES, seed: int = 0) -> dict:
+    """Compare two models picture by picture.
+
+    Differences are second minus first. Their intervals come from drawing whole groups, the same
+    for both models; p is McNemar's exact test on the pictures that only one of them gets right.
+
+    Args:
+        first: For example without attention.
+        second: For example with it, on the same pictures.
+        resamples: How many draws.
+        seed: Of the draws.
+
+    Returns:
+        {"figures": {name: {"first", "second", "difference", "low", "high"}},
+        "mcnemar": {"all" or label: {"only_first", "only_second", "p"}}}, plain data for JSON.
+
+    Raises:
+        DataError: Labels, pictures or their classes are not the same.
+    """
+    second = _same_order(first, second)
+    classes = len(first.labels)
+
+    def measure(results: Results, rows: np.ndarray) -> np.ndarray:
+        truth, scores = results.truth[rows], results.probabilities[rows]
+        called = scores.argmax(1)
+        overall = [
+            mean_class_accuracy(truth, scores),
+            mean_over_classes(f1_scores(truth, called, classes)),
+            mean_over_classes(roc_areas(truth, scores)),
+        ]
+        return np.array([*overall, *recalls(truth, called, classes), *_attention(results, rows)])
+
+    rows = np.arange(len(first.truth))
+    names = ["mean_class_accuracy", "macro_f1", "macro_auroc"]
+    names += [f"recall {label}" for label in first.labels]
+    if first.attention and second.attention:
+        names += [f"attention {name}" for name in AttentionFigures.__dataclass_fields__]
+    ours, theirs = measure(first, rows), measure(second, rows)
+    drawn = [
+        measure(second, pick) - measure(first, pick)
+        for pick in resample(first.groups, resamples, seed)
+    ]
+    low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
+    return {
+        "pictures": len(rows),
+        "figures": {
+            name: {
+                "first": round(float(ours[n]), 4),
+                "second": round(float(theirs[n]), 4),
+                "difference": round(float(theirs[n] - ours[n]), 4),
+                "low": round(float(low[n]), 4),
+                "high": round(float(high[n]), 4),
+            }
+            for n, name in enumerate(names)
+        },
+        "mcnemar": {
+            "all": mcnemar(first, second, np.ones(len(rows), bool)),
+            **{
+                label: mcnemar(first, second, first.truth == n)
+                for n, label in enumerate(first.labels)
+            },
+        },
+    }
+
+
+def mcnemar(first: Results, second: Results, chosen: np.ndarray) -> dict[str, Any]:
+    """McNemar's exact test on the chosen pictures, bool (N,)."""
+    right = [results.probabilities.argmax(1) == results.truth for results in (first, second)]
+    only_first = int((right[0] & ~right[1] & chosen).sum())
+    only_second = int((right[1] & ~right[0] & chosen).sum())
+    discordant = only_first + only_second
+    p = float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
+    return {"only_first": only_first, "only_second": only_second, "p": round(p, 6)}
+
+
+def comparison_markdown(compared: dict[str, Any]) -> str:
+    """The comparison as Markdown tables."""
+    lines = ["| figure | first | second | difference | 95 % interval |", "| --- |" + " --- |" * 4]
+    for name, row in compared["figures"].items():
+        lines.append(
+            f"| {name.replace('_', ' ')} | {row['first']:.3f} | {row['second']:.3f} | "
+            f"{row['difference']:+.3f} | {row['low']:+.3f} to {row['high']:+.3f} |"
+        )
+    lines += [
+        "",
+        "| McNemar | only first right | only second right | p |",
+        "| --- |" + " --- |" * 3,
+    ]
+    for name, row in compared["mcnemar"].items():
+        lines.append(f"| {name} | {row['only_first']} | {row['only_second']} | {row['p']:.4f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _attention(results: Results, rows: np.ndarray) -> list[float]:
+    """Mean attention figures of the pictures drawn that have boxes; a picture counts as drawn."""
+    if not results.attention:
+        return []
+    seen = [results.attention[row] for row in rows.tolist() if row in results.attention]
+    names = AttentionFigures.__dataclass_fields__
+    return [
+        float(np.mean([getattr(one, name) for one in seen])) if seen else np.nan for name in names
+    ]
+
+
+def _same_order(first: Results, second: Results) -> Results:
+    """The second results in the order of the first."""
+    if first.labels != second.labels:
+        raise DataError(f"labels differ: {first.labels} and {second.labels}")
+    if set(first.names) != set(second.names):
+        odd = sorted(set(first.names) ^ set(second.names))
+        raise DataError(
+            f"the pictures differ: {len(odd)} are in one of the two only, {odd[0]} first"
+        )
+    place = {name: row for row, name in enumerate(second.names)}
+    order = np.array([place[name] for name in first.names])
+    if not np.array_equal(second.truth[order], first.truth):
+        raise DataError("some pictures have another true class in the second")
+    back = {int(row): n for n, row in enumerate(order)}
+    return Results(
+        labels=second.labels,
+        names=first.names,
+        truth=second.truth[order],
+        groups=first.groups,
+        probabilities=second.probabilities[order],
+        attention={back[row]: seen for row, seen in second.attention.items()},
+    )
