@@ -37,7 +37,7 @@ class RequestError(Exception):
 
 
 class BadForm(RequestError):
-    """The body is no proper form, or its `image` is missing, empty, doubled or text."""
+    """The body is no multipart form, or its `image` is missing, empty, doubled or text."""
 
 
 class BadOption(RequestError):
@@ -46,10 +46,6 @@ class BadOption(RequestError):
 
 class ModelRequired(RequestError):
     """No model is named, and the file does not say which one is meant."""
-
-
-class NotAForm(RequestError):
-    """The body is of another type than multipart/form-data."""
 
 
 class UploadTooLarge(RequestError):
@@ -71,7 +67,6 @@ VERDICTS: dict[type[Exception], Verdict] = {
     UnreadableImage: Verdict(HTTPStatus.UNPROCESSABLE_ENTITY, "unreadable"),
     UnsuitableImage: Verdict(HTTPStatus.UNPROCESSABLE_ENTITY, "not_suitable"),
     UnsupportedImage: Verdict(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported"),
-    NotAForm: Verdict(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported"),
     ImageTooLarge: Verdict(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large"),
     UploadTooLarge: Verdict(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large"),
     UploadTooSlow: Verdict(HTTPStatus.REQUEST_TIMEOUT, "too_slow"),

@@ -15,7 +15,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from imaging.overlay import COLORMAPS
-from service.errors import BadForm, BadOption, NotAForm, UploadTooLarge, UploadTooSlow
+from service.errors import BadForm, BadOption, UploadTooLarge, UploadTooSlow
 from service.settings import Settings
 
 MAX_OPTION_BYTES = 1000
@@ -132,7 +132,10 @@ def _checked(options: type[Options], texts: dict[str, str]) -> Options:
 async def _read_parts(request: Request, known: set[str], settings: Settings) -> "_Parts":
     kind, parameters = parse_options_header(request.headers.get("Content-Type"))
     if kind != b"multipart/form-data":
-        raise NotAForm("expected a form, Content-Type multipart/form-data, with the file `image`")
+        raise BadForm(
+            "there is no `image`: send a form, Content-Type multipart/form-data, with the picture "
+            "as the file `image`; addresses are never fetched"
+        )
     boundary = parameters.get(b"boundary")
     if not boundary:
         raise BadForm("the Content-Type names no boundary")

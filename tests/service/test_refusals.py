@@ -101,20 +101,26 @@ def test_a_bad_form_is_refused(client, body, status, code):
 
 
 @pytest.mark.parametrize(
-    ("content_type", "status"),
+    "content_type",
     [
-        ("application/json", 415),
-        ("application/vnd.bentoml+pickle", 415),
-        ("application/x-www-form-urlencoded", 415),
-        ("", 415),
-        ("multipart/form-data", 400),
-        ("multipart/form-data; boundary=", 400),
-        ("multipart/form-data; boundary=" + "x" * 300, 400),
-        ("multipart/form-data; boundary=other", 400),
+        "application/json",
+        "application/vnd.bentoml+pickle",
+        "application/x-www-form-urlencoded",
+        "",
+        "multipart/form-data",
+        "multipart/form-data; boundary=",
+        "multipart/form-data; boundary=" + "x" * 300,
+        "multipart/form-data; boundary=other",
     ],
 )
-def test_a_body_that_is_no_form_is_refused(client, content_type, status):
-    assert post(client, IMAGE + MODEL + END, content_type).status_code == status
+def test_a_body_that_is_no_form_is_refused(client, content_type):
+    refused(post(client, IMAGE + MODEL + END, content_type), 400, "bad_request")
+
+
+def test_an_address_in_place_of_the_picture_is_refused_and_not_fetched(client):
+    answer = client.post("/classify", data={"image": "http://127.0.0.1:9/film.dcm"})
+    refused(answer, 400, "bad_request")
+    assert "never fetched" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
