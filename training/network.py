@@ -320,9 +320,15 @@ def build_network(
     if backbone not in torchvision.models.list_models(torchvision.models):
         raise ConfigError(f"torchvision has no network {backbone!r}")
     state = load_state(Path(weights)) if is_file(weights) else None
-    original = torchvision.models.get_model(
-        backbone, weights=None if state or weights == "none" else weights
-    )
+    try:
+        original = torchvision.models.get_model(
+            backbone, weights=None if state or weights == "none" else weights
+        )
+    except KeyError as error:
+        known = ", ".join(choice.name for choice in torchvision.models.get_model_weights(backbone))
+        raise ConfigError(
+            f"{backbone} has no weights {weights!r}: expected none, {known}, or a file"
+        ) from error
     if state and not is_own(state):
         _load(original, state, ("classifier", "fc"), f"{weights} in {backbone}")
     head = family.head(original)
