@@ -68,8 +68,8 @@ class Focal(CrossEntropy):
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """-(1 - p)^gamma log p of the true class, (N,)."""
         cost = super().__call__(logits, labels)
-        # 1 - p = -expm1(log p): exact where p is nearly 1
-        return (-torch.expm1(-cost)) ** self.gamma * cost
+        # 1 - p = -expm1(log p): exact where p is nearly 1. Above 0, where a power below 1 is steep.
+        return (-torch.expm1(-cost)).clamp(min=1e-12) ** self.gamma * cost
 
 
 class ClassBalanced(CrossEntropy):

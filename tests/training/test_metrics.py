@@ -1,0 +1,200 @@
+"""Figures against scikit-learn; the bootstrap, the temperature and the operating points."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from sklearn import metrics as sklearn
+
+from tests.training.tiny import softmax
+from training import metrics
+from training.calibrate import fit_temperature, operating_points
+from training.evaluate import Results, figures, resample
+
+CLASSES = 4
+
+
+def answers(seed: int, *, count: int = 60, levels: int | None = None) -> tuple:
+    """Labels and better-than-chance probabilities; with few levels, many of them are equal."""
+    random = np.random.default_rng(seed)
+    labels = random.choice(CLASSES, count, p=[0.6, 0.2, 0.15, 0.05])
+    labels[:CLASSES] = range(CLASSES)
+    scores = softmax(random.normal(size=(count, CLASSES)) + 1.2 * np.eye(CLASSES)[labels])
+    if levels:
+        scores = np.round(scores * levels) / levels
+    return labels, scores
+
+
+@pytest.mark.parametrize("levels", [None, 5])
+@pytest.mark.parametrize("seed", range(4))
+def test_figures_per_class_are_those_of_scikit_learn(seed, levels):
+    labels, scores = answers(seed, levels=levels)
+    called = scores.argmax(1)
+    precision, recall, f1, _ = sklearn.precision_recall_fscore_support(
+        labels, called, labels=range(CLASSES), zero_division=np.nan
+    )
+    absent = np.bincount(called, minlength=CLASSES) == 0
+
+    found_precision = metrics.precisions(labels, called, CLASSES)
+    np.testing.assert_allclose(metrics.recalls(labels, called, CLASSES), recall)
+    np.testing.assert_allclose(found_precision[~absent], precision[~absent])
+    assert np.isnan(found_precision[absent]).all()
+    np.testing.assert_allclose(
+        metrics.f1_scores(labels, called, CLASSES), np.nan_to_num(f1), atol=1e-12
+    )
+    np.testing.assert_array_equal(
+        metrics.confusion_matrix(labels, called, CLASSES),
+        sklearn.confusion_matrix(labels, called, labels=range(CLASSES)),
+    )
+    assert metrics.mean_class_accuracy(labels, scores) == pytest.approx(
+        sklearn.balanced_accuracy_score(labels, called)
+    )
+
+
+@pytest.mark.parametrize("levels", [None, 5])
+@pytest.mark.parametrize("seed", range(4))
+def test_areas_are_those_of_scikit_learn_also_with_equal_scores(seed, levels):
+    labels, scores = answers(seed, levels=levels)
+
+    for label in range(CLASSES):
+        one, score = labels == label, scores[:, label]
+        assert metrics.roc_areas(labels, scores)[label] == pytest.approx(
+            sklearn.roc_auc_score(one, score)
+        )
+        assert metrics.average_precision(labels, scores)[label] == pytest.approx(
+            sklearn.average_precision_score(one, score)
+        )
+
+
+def test_a_class_that_does_not_occur_has_no_figures_and_does_not_count():
+    labels, scores = answers(0)
+    kept = labels != 2
+    labels, scores = labels[kept], scores[kept]
+
+    for found in (
+        metrics.recalls(labels, scores.argmax(1), CLASSES),
+        metrics.f1_scores(labels, scores.argmax(1), CLASSES),
+        metrics.roc_areas(labels, scores),
+        metrics.average_precision(labels, scores),
+    ):
+        np.testing.assert_array_equal(np.isnan(found), [False, False, True, False])
+    recalls = metrics.recalls(labels, scores.argmax(1), CLASSES)
+    assert metrics.mean_class_accuracy(labels, scores) == pytest.approx(recalls[[0, 1, 3]].mean())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_calibration_error_is_that_of_its_definition(seed):
+    labels, scores = answers(seed, count=300)
+
+    expected = 0.0
+    for low in np.arange(15) / 15:
+        chosen = (scores.max(1) > low) & (scores.max(1) <= low + 1 / 15)
+        if chosen.any():
+            accuracy = (scores.argmax(1) == labels)[chosen].mean()
+            expected += chosen.mean() * abs(accuracy - scores.max(1)[chosen].mean())
+    assert metrics.calibration_error(labels, scores) == pytest.approx(expected)
+
+
+def test_certainty_that_is_right_is_calibrated_and_certainty_that_is_wrong_is_not():
+    labels = np.array([0, 1, 1, 0])
+    certain = np.eye(2)[labels]
+
+    assert metrics.calibration_error(labels, certain) == 0
+    assert metrics.calibration_error(1 - labels, certain) == 1
+
+
+def test_the_bootstrap_draws_whole_groups():
+    groups = np.array([3, 1, 3, 0, 1, 3, 2])
+
+    drawn = list(resample(groups, 200, seed=0))
+
+    for rows in drawn:
+        times = np.bincount(rows, minlength=7)
+        for group in range(4):
+            assert len(set(times[groups == group])) == 1  # all of its pictures equally often
+        assert sum(times[[3, 1, 6, 0]]) == 4  # as many groups as there are
+    assert {len(rows) for rows in drawn} > {7}  # so the pictures vary in number
+    again = list(resample(groups, 200, seed=0))
+    assert all((one == other).all() for one, other in zip(drawn, again, strict=True))
+
+
+def test_intervals_over_patients_are_wider_than_over_pictures_where_patients_repeat():
+    labels, scores = answers(0, count=40)
+    labels, scores = np.repeat(labels, 6), np.repeat(scores, 6, axis=0)
+    widths = {}
+    for groups in (np.repeat(np.arange(40), 6), np.arange(240)):
+        results = Results(tuple("abcd"), ("",) * 240, labels, groups, scores)
+        found = figures(results, resamples=300)["accuracy"]
+        assert found["low"] < found["value"] < found["high"]
+        widths[len(np.unique(groups))] = found["high"] - found["low"]
+
+    assert widths[40] / widths[240] == pytest.approx(np.sqrt(6), rel=0.25)
+
+
+def test_the_interval_is_that_of_the_percentile_bootstrap():
+    labels, scores = answers(1, count=80)
+    groups = np.arange(80) // 2
+    results = Results(tuple("abcd"), ("",) * 80, labels, groups, scores)
+
+    found = figures(results, resamples=200, seed=3)
+
+    drawn = [
+        sklearn.balanced_accuracy_score(labels[rows], scores[rows].argmax(1))
+        for rows in resample(groups, 200, seed=3)
+    ]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    assert found["mean_class_accuracy"]["low"] == pytest.approx(low, abs=1e-4)
+    assert found["mean_class_accuracy"]["high"] == pytest.approx(high, abs=1e-4)
+    assert found["groups"] == 40
+    assert found["pictures"] == 80
+    assert found["macro_f1"]["value"] == pytest.approx(
+        sklearn.f1_score(labels, scores.argmax(1), average="macro"), abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("scale", [0.25, 1.0, 3.0])
+def test_the_temperature_undoes_a_known_scale(scale):
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, (20000, 3))
+    chances = softmax(logits)
+    labels = (random.random((20000, 1)) > chances.cumsum(1)).sum(1)
+
+    assert fit_temperature(labels, scale * logits) == pytest.approx(scale, rel=0.05)
+
+
+def test_the_temperature_is_the_minimum_that_another_method_finds():
+    labels, scores = answers(2, count=200)
+    logits = np.log(scores) * 2.5
+
+    def cost(log_temperature):
+        probabilities = softmax(logits / np.exp(log_temperature[0]))
+        return sklearn.log_loss(labels, probabilities, labels=range(CLASSES))
+
+    best = np.exp(minimize(cost, [0.0], method="Nelder-Mead").x[0])
+    assert fit_temperature(labels, logits) == pytest.approx(best, rel=1e-3)
+
+
+def test_a_perfect_classifier_does_not_make_the_temperature_run_away():
+    labels = np.array([0, 1, 2, 1])
+
+    found = fit_temperature(labels, 5.0 * np.eye(3)[labels])
+
+    assert 0.05 <= found < 1
+
+
+@pytest.mark.parametrize("levels", [None, 10])
+@pytest.mark.parametrize("seed", range(4))
+def test_operating_points_reach_the_best_youden_index_of_scikit_learn(seed, levels):
+    labels, scores = answers(seed, levels=levels)
+
+    points = operating_points(labels, scores)
+
+    for label, point in enumerate(points):
+        false_alarms, hits, _ = sklearn.roc_curve(labels == label, scores[:, label])
+        called = scores[:, label] >= point
+        sensitivity = sklearn.recall_score(labels == label, called)
+        specificity = sklearn.recall_score(labels != label, ~called)
+        best = (hits - false_alarms)[1:].max()
+        assert sensitivity + specificity - 1 == pytest.approx(best)
+        # halfway between the two neighbours: rounding moves neither across
+        assert np.abs(scores[:, label] - point).min() > 1e-9
+        assert 0 < point < 1
