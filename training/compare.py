@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from training.errors import DataError
-from training.evaluate import RESAMPLES, AttentionFigures, Results, resample
+from training.evaluate import RESAMPLES, AttentionFigures, Results, interval, resample
 from training.metrics import f1_scores, mean_class_accuracy, mean_over_classes, recalls, roc_areas
 
 
@@ -52,7 +52,7 @@ def compare(first: Results, second: Results, *, resamples: int = RESAMPLES, seed
         measure(second, pick) - measure(first, pick)
         for pick in resample(first.groups, resamples, seed)
     ]
-    low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
+    low, high = interval(np.array(drawn))
     return {
         "pictures": len(rows),
         "figures": {

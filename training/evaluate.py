@@ -155,7 +155,7 @@ def figures(results: Results, *, resamples: int = RESAMPLES, seed: int = 0) -> d
         [measure(truth[rows], scores[rows]) for rows in resample(results.groups, resamples, seed)]
     )
     values = measure(truth, scores)
-    low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
+    low, high = interval(drawn)
     found = [_figure(*triple) for triple in zip(values, low, high, strict=True)]
     tables = {name: found[n * classes : (n + 1) * classes] for n, name in enumerate(per_class)}
     counts = np.bincount(truth, minlength=classes)
@@ -183,6 +183,14 @@ def resample(groups: np.ndarray, times: int, seed: int) -> Iterable[np.ndarray]:
     members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     for _ in range(times):
         yield np.concatenate([members[n] for n in random.integers(0, len(members), len(members))])
+
+
+def interval(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """2.5th and 97.5th percentile of each column of (draws, figures); NaN for a column of NaN."""
+    low, high = np.full((2, drawn.shape[1]), np.nan)
+    known = ~np.isnan(drawn).all(0)
+    low[known], high[known] = np.nanpercentile(drawn[:, known], [2.5, 97.5], axis=0)
+    return low, high
 
 
 def _attention(results: Results, resamples: int, seed: int) -> dict[str, Any]:

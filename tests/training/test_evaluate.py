@@ -1,0 +1,146 @@
+"""Where attention falls, intervals, reports on disk, and two models compared."""
+
+from math import comb
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imaging.preprocessing import Placement
+from models.classifier import Prediction
+from training.compare import compare, mcnemar
+from training.data.samples import Sample
+from training.errors import DataError
+from training.evaluate import AttentionFigures, Results, attention_figures, figures, markdown
+from training.report import read_predictions, write_report
+
+LABELS = ("common", "rare")
+
+
+def prediction(cam: np.ndarray) -> Prediction:
+    """Of a picture of 80 x 40 pixels, squashed to a square of 64."""
+    return Prediction(
+        labels=LABELS,
+        probabilities=np.array([0.4, 0.6]),
+        cams=np.stack([np.zeros_like(cam), cam]).astype(np.float32),
+        placement=Placement(64 / 80, 64 / 40, 0, 0, 80, 40, 64),
+        embedding=np.zeros(3, np.float32),
+    )
+
+
+def sample(*boxes: list[float], label: int = 1) -> Sample:
+    return Sample("a.png", Path("a.png"), label, "g", np.array(boxes, float).reshape(-1, 4))
+
+
+def results(random, pictures=200, skill=1.0, attention=False) -> Results:
+    """Two pictures a patient; scores that know the truth as well as `skill` says."""
+    truth = (np.arange(pictures) // 2 % 5 == 0).astype(int)
+    odds = skill * (2 * truth - 1) + random.normal(size=pictures)
+    rare = 1 / (1 + np.exp(-odds))
+    seen = {n: AttentionFigures(float(n % 3 == 0), 0.25, 0.5, 0.0) for n in range(0, pictures, 4)}
+    return Results(
+        labels=LABELS,
+        names=tuple(f"{n}.png" for n in range(pictures)),
+        truth=truth,
+        groups=np.arange(pictures) // 2,
+        probabilities=np.stack([1 - rare, rare], 1),
+        attention=seen if attention else {},
+    )
+
+
+def test_attention_inside_the_box_is_counted_in_the_pictures_own_pixels():
+    cam = np.zeros((8, 8))
+    cam[2, 6] = 1  # columns 60 to 70 and rows 10 to 15 of the picture
+    inside = attention_figures(sample([50, 5, 80, 20]), prediction(cam))
+    assert inside.pointing == 1
+    assert inside.energy == pytest.approx(1, abs=0.02)
+    assert inside.blank == 0
+    outside = attention_figures(sample([0, 5, 40, 20], [0, 30, 80, 40]), prediction(cam))
+    assert outside.pointing == 0
+    assert outside.energy == pytest.approx(0, abs=0.02)
+    assert outside.iou == 0
+
+
+def test_half_of_the_maximum_outlines_a_box_of_the_same_size():
+    cam = np.zeros((8, 8))
+    cam[2:6, 2:6] = 1
+    told = attention_figures(sample([20, 10, 60, 30]), prediction(cam))
+    assert told.iou > 0.9
+
+
+def test_a_blank_map_is_a_miss_and_is_counted():
+    told = attention_figures(sample([0, 0, 80, 40]), prediction(np.zeros((8, 8))))
+    assert told == AttentionFigures(pointing=0, energy=0, iou=0, blank=1)
+    told = attention_figures(sample([0, 0, 80, 40], label=0), prediction(np.ones((8, 8))))
+    assert told.blank == 1  # the map of the true class counts, not that of the top one
+
+
+def test_intervals_hold_the_value_and_widen_with_fewer_patients():
+    random = np.random.default_rng(0)
+    many = figures(results(random, 400), resamples=200)["mean_class_accuracy"]
+    few = figures(results(random, 60), resamples=200)["mean_class_accuracy"]
+    for figure in (many, few):
+        assert figure["low"] <= figure["value"] <= figure["high"]
+    assert few["high"] - few["low"] > many["high"] - many["low"]
+
+
+def test_a_class_without_pictures_has_no_figures_and_breaks_nothing():
+    one = results(np.random.default_rng(0), 40)
+    only = one.truth == 0
+    part = Results(
+        LABELS,
+        tuple(np.array(one.names)[only]),
+        one.truth[only],
+        one.groups[only],
+        one.probabilities[only],
+    )
+    measured = figures(part, resamples=20)
+    assert measured["per_class"]["rare"]["recall"] is None
+    assert "| rare | 0 | - |" in markdown(measured)
+
+
+def test_a_report_is_read_back_as_it_was_written(tmp_path):
+    told = results(np.random.default_rng(1), 40, attention=True)
+    write_report(told, figures(told, resamples=20), tmp_path)
+    back = read_predictions(tmp_path)
+    assert (back.names, back.labels, back.attention) == (told.names, told.labels, told.attention)
+    np.testing.assert_array_equal(back.truth, told.truth)
+    np.testing.assert_array_equal(back.groups, told.groups)
+    np.testing.assert_allclose(back.probabilities, told.probabilities, atol=1e-8)
+
+
+def test_a_better_model_is_told_from_a_worse_one_whatever_the_order_of_rows():
+    worse = results(np.random.default_rng(2), 400, skill=0.3, attention=True)
+    better = results(np.random.default_rng(2), 400, skill=3.0, attention=True)
+    order = np.random.default_rng(3).permutation(400)
+    place = {int(old): new for new, old in enumerate(order)}
+    shuffled = Results(
+        LABELS,
+        tuple(better.names[n] for n in order),
+        better.truth[order],
+        better.groups[order],
+        better.probabilities[order],
+        {place[row]: seen for row, seen in better.attention.items()},
+    )
+    told = compare(worse, shuffled, resamples=200)
+    gain = told["figures"]["mean_class_accuracy"]
+    assert gain["low"] > 0
+    assert gain["difference"] == pytest.approx(gain["second"] - gain["first"], abs=2e-4)
+    assert told["mcnemar"]["all"]["p"] < 0.01
+    assert told["figures"]["attention pointing"]["difference"] == 0
+
+
+def test_mcnemar_is_the_exact_binomial_test():
+    random = np.random.default_rng(4)
+    first, second = results(random, 60, skill=1.0), results(random, 60, skill=1.5)
+    told = mcnemar(first, second, np.ones(60, bool))
+    only = (told["only_first"], told["only_second"])
+    total, least = sum(only), min(only)
+    tail = sum(comb(total, k) for k in range(least + 1)) / 2**total
+    assert told["p"] == pytest.approx(min(1, 2 * tail), abs=1e-6)
+
+
+def test_different_pictures_are_not_compared():
+    random = np.random.default_rng(5)
+    with pytest.raises(DataError, match="pictures differ"):
+        compare(results(random, 40), results(random, 44))
