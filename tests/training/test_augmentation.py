@@ -1,0 +1,343 @@
+"""What moves the pixels moves the boxes; and what becomes of a picture on its way to a batch."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.factories import make_color
+from tests.training.tiny import cache_of, rectangles, sample, sample_list
+from training.config import AttentionSettings, AugmentationSettings
+from training.data.augmentation import Augmentation, box_corners, lesion_mask
+from training.data.dataset import Draw, PictureDataset
+from training.errors import ConfigError
+
+SIZE = 128
+BOXES = np.array([[40.0, 50.0, 70.0, 90.0]])
+MOVES = {
+    "rotation": {"rotation": 180.0},
+    "flip left-right": {"flip_horizontal": True},
+    "flip upside-down": {"flip_vertical": True},
+    "zoom": {"zoom": (0.7, 1.3)},
+    "aspect": {"aspect": 1.5},
+    "shift": {"shift": 0.15},
+    "all": {
+        "rotation": 90.0,
+        "flip_horizontal": True,
+        "flip_vertical": True,
+        "zoom": (0.8, 1.2),
+        "aspect": 1.3,
+        "shift": 0.1,
+    },
+}
+COLORS = {
+    "brightness": {"brightness": 0.3},
+    "contrast": {"contrast": 0.5},
+    "gamma": {"gamma": 0.7},
+    "saturation": {"saturation": 0.8},
+    "hue": {"hue": 40.0},
+}
+
+
+def augmentation(**options) -> Augmentation:
+    return Augmentation(AugmentationSettings(**options))
+
+
+def white_boxes(boxes: np.ndarray) -> np.ndarray:
+    return 255 * np.repeat(rectangles(boxes.astype(int), SIZE)[..., None], 3, axis=2)
+
+
+def overlap(one: np.ndarray, other: np.ndarray) -> float:
+    return (one & other).sum() / (one | other).sum()
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("boxes", [BOXES, np.array([[30, 20, 60, 45], [65, 70, 100, 110.0]])])
+@pytest.mark.parametrize("move", MOVES)
+def test_boxes_move_exactly_as_the_pixels_do(move, boxes, seed):
+    picture, corners = augmentation(border="black", **MOVES[move])(
+        white_boxes(boxes), box_corners(boxes), np.random.default_rng(seed)
+    )
+
+    assert overlap(lesion_mask(corners, SIZE), picture[..., 0] > 127) > 0.97
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_each_change_does_change_something_and_differs_from_draw_to_draw(move):
+    change = augmentation(border="black", **MOVES[move])
+    before = white_boxes(BOXES)
+    seen = {
+        change(before, box_corners(BOXES), np.random.default_rng(seed))[0].tobytes()
+        for seed in range(12)
+    }
+
+    assert seen != {before.tobytes()}
+    assert len(seen) >= 2
+
+
+def test_whole_steps_move_pixels_without_blur():
+    flips = augmentation(flip_horizontal=True, flip_vertical=True)
+    picture = make_color(SIZE, SIZE)
+    expected = [picture, picture[:, ::-1], picture[::-1], picture[::-1, ::-1]]
+    seen = set()
+    for seed in range(20):
+        found, corners = flips(picture, box_corners(BOXES), np.random.default_rng(seed))
+        [which] = [n for n, one in enumerate(expected) if np.array_equal(found, one)]
+        seen.add(which)
+        x0, y0 = corners[0].min(0)
+        assert (x0, y0) == ((40, 58)[which % 2], (50, 38)[which // 2])
+    assert seen == {0, 1, 2, 3}
+
+
+def test_everything_off_changes_nothing():
+    picture = make_color(SIZE, SIZE)
+    corners = box_corners(BOXES)
+
+    same, unmoved = augmentation()(picture, corners, np.random.default_rng(0))
+
+    np.testing.assert_array_equal(same, picture)
+    np.testing.assert_array_equal(unmoved, corners)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("color", COLORS)
+def test_colors_change_without_moving_anything(color, seed):
+    picture = make_color(SIZE, SIZE)
+
+    changed, corners = augmentation(**COLORS[color])(
+        picture, box_corners(BOXES), np.random.default_rng(seed)
+    )
+
+    np.testing.assert_array_equal(corners, box_corners(BOXES))
+    assert changed.dtype == np.uint8
+    assert changed.shape == picture.shape
+    assert (changed != picture).any()
+    inside = rectangles(BOXES.astype(int), SIZE).astype(bool)
+    two_colors = np.where(inside[..., None], (200, 90, 60), (90, 70, 150)).astype(np.uint8)
+    changed, _ = augmentation(**COLORS[color])(
+        two_colors, box_corners(BOXES), np.random.default_rng(seed)
+    )
+    assert len(np.unique(changed[inside], axis=0)) == len(np.unique(changed[~inside], axis=0)) == 1
+
+
+def test_brightness_and_contrast_are_those_drawn():
+    picture = np.full((4, 4, 3), 128, np.uint8)
+    levels = [
+        augmentation(brightness=0.2)(picture, box_corners(BOXES), np.random.default_rng(n))[0][0, 0]
+        for n in range(200)
+    ]
+
+    levels = np.array(levels)[:, 0].astype(int)
+    assert 128 - 52 <= levels.min() < 128 - 40
+    assert 128 + 40 < levels.max() <= 128 + 52
+
+
+@pytest.mark.parametrize("channel", range(3))
+def test_hue_turns_and_gray_stays_gray(channel):
+    picture = np.zeros((2, 2, 3), np.uint8)
+    picture[..., channel] = 200
+    turned = [
+        augmentation(hue=30)(picture, box_corners(BOXES[:0]), np.random.default_rng(n))[0][0, 0]
+        for n in range(50)
+    ]
+    assert all(color.argmax() == channel for color in turned)  # primaries are 120 degrees apart
+    assert max(np.delete(color, channel).max() for color in turned) > 60
+    gray = np.full((2, 2, 3), 90, np.uint8)
+    for n in range(10):
+        found, _ = augmentation(hue=30, saturation=0.5)(
+            gray, box_corners(BOXES[:0]), np.random.default_rng(n)
+        )
+        np.testing.assert_array_equal(found, gray)
+
+
+def test_the_same_draw_gives_the_same_change():
+    change = augmentation(**MOVES["all"], **COLORS["hue"], brightness=0.2)
+    picture = make_color(SIZE, SIZE)
+
+    def changed(seed):
+        return change(picture, box_corners(BOXES), np.random.default_rng([seed, 1]))
+
+    np.testing.assert_array_equal(changed(3)[0], changed(3)[0])
+    np.testing.assert_array_equal(changed(3)[1], changed(3)[1])
+    assert (changed(3)[0] != changed(4)[0]).any()
+
+
+def test_beyond_the_border_the_picture_is_mirrored_or_black():
+    picture = np.full((SIZE, SIZE, 3), 200, np.uint8)
+    for border, darkest in (("reflect", 200), ("black", 0)):
+        shrunk, _ = augmentation(zoom=(0.5, 0.5), border=border)(
+            picture, box_corners(BOXES), np.random.default_rng(0)
+        )
+        assert shrunk.min() == darkest
+
+
+def test_a_mask_covers_the_pixels_whose_middles_are_inside():
+    mask = lesion_mask(box_corners(np.array([[2.6, 3.4, 6.4, 8.6]])), 12)
+
+    np.testing.assert_array_equal(mask, rectangles([(3, 3, 6, 9)], 12))
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("degrees", [0, 30, 45, 90, 135, 210])
+def test_the_area_of_a_turned_or_mirrored_box_is_that_of_the_box(degrees, mirrored):
+    angle = np.deg2rad(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    corners = box_corners(np.array([[-20.0, -30, 20, 30]])) @ turn.T + (
+        64.3,
+        63.8,
+    )  # no middle on an edge
+    if mirrored:
+        corners[..., 0] = SIZE - corners[..., 0]
+
+    mask = lesion_mask(corners, SIZE)
+
+    assert int(mask.sum()) == pytest.approx(40 * 60, rel=0.01)
+    by_opencv = np.zeros((SIZE * 8, SIZE * 8), np.uint8)  # filled polygon, eight times finer
+    cv2.fillPoly(by_opencv, [np.round(corners[0] * 8 - 0.5).astype(np.int32)], 1)
+    middles = by_opencv.reshape(SIZE, 8, SIZE, 8).mean((1, 3)) > 0.5
+    assert overlap(mask, middles.astype(np.uint8)) > 0.98
+
+
+def test_of_overlapping_boxes_the_mask_is_the_union():
+    boxes = np.array([[1, 1, 6, 6], [4, 4, 9, 9.0]])
+
+    np.testing.assert_array_equal(
+        lesion_mask(box_corners(boxes), 12), rectangles(boxes.astype(int), 12)
+    )
+    assert not lesion_mask(box_corners(boxes[:0]), 12).any()
+
+
+SAMPLES = sample_list(
+    sample("a0", 0),
+    sample("b0", 1, boxes=[(2, 2, 6, 6), (8, 9, 12, 12)]),
+    sample("c0", 2, boxes=[(0, 0, 16, 16)]),
+    *(sample(f"a{n}", 0) for n in range(1, 12)),
+    *(sample(f"c{n}", 2) for n in range(1, 6)),
+)
+PIXELS = np.random.default_rng(0).integers(0, 256, (len(SAMPLES.samples), 16, 16, 3), np.uint8)
+
+
+def dataset(*, attend=("all",), seed=0, samples=SAMPLES, **options) -> PictureDataset:
+    care = AttentionSettings(
+        attend=attend,
+        **{key: options.pop(key) for key in ("box_scale", "outside_slope") if key in options},
+    )
+    return PictureDataset(
+        samples,
+        cache_of(samples, PIXELS[: len(samples.samples)]),
+        augmentation=augmentation(**options) if options else None,
+        attention=care if attend else None,
+        seed=seed,
+    )
+
+
+def test_a_batch_carries_masks_of_its_boxed_pictures_alone():
+    made = dataset(outside_slope=0.5)
+
+    batch = made.collate([made[n] for n in (0, 1, 3, 2)])
+
+    assert batch.labels.tolist() == batch.partners.tolist() == [0, 1, 0, 2]
+    assert batch.boxed.tolist() == [1, 3]
+    np.testing.assert_array_equal(batch.images, PIXELS[[0, 1, 3, 2]])
+    np.testing.assert_array_equal(batch.inside[0], rectangles([(2, 2, 6, 6), (8, 9, 12, 12)]))
+    assert (batch.inside[1] == 1).all()
+    assert (batch.outside[1] == 0).all()
+    assert batch.outside[0, 0, 0] == 1 + 0.5 * 4
+    assert batch.shares.tolist() == [1, 1, 1, 1]
+
+
+def test_without_boxes_the_masks_of_a_batch_are_empty():
+    made = dataset(attend=())
+
+    batch = made.collate([made[n] for n in (0, 1, 2)])
+
+    assert batch.boxed.tolist() == []
+    assert batch.inside.shape == batch.outside.shape == (0, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("attend", "attended"),
+    [
+        (("all",), [0, 1, 2]),
+        (("minority",), [1]),  # 1 of 12 is less than a tenth; 6 of 12 is not
+        (("c",), [2]),
+        (("b", "c"), [1, 2]),
+        ((), []),
+    ],
+)
+def test_boxes_are_used_of_the_labels_asked_for(attend, attended):
+    assert sorted(dataset(attend=attend).attended) == attended
+    assert (dataset(attend=attend)[1].mask is not None) == (1 in attended)
+    assert (dataset(attend=attend)[2].mask is not None) == (2 in attended)
+
+
+def test_an_unknown_label_in_attend_is_named():
+    with pytest.raises(ConfigError, match="attend: no label 'opacity'; there are a, b, c"):
+        dataset(attend=("opacity",))
+
+
+def test_minority_without_a_minority_is_refused():
+    even = sample_list(sample("a0", 0), sample("b0", 1))
+
+    with pytest.raises(ConfigError, match=r"no class has less than 0\.1 times"):
+        dataset(attend=("minority",), samples=even)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.5])
+def test_boxes_are_scaled_about_their_centers(scale):
+    one = sample_list(sample("a0", 0, boxes=[(4, 4, 12, 12)]))
+
+    mask = dataset(samples=one, box_scale=scale)[0].mask
+
+    half = int(4 * scale)
+    np.testing.assert_array_equal(mask, rectangles([(8 - half, 8 - half, 8 + half, 8 + half)]))
+
+
+def test_a_picture_whose_box_moved_out_of_it_is_not_boxed():
+    corner = sample_list(sample("a0", 0, boxes=[(0, 0, 2, 2)]))
+    made = dataset(samples=corner, shift=0.4)
+    items = [made[Draw(0, (n,))] for n in range(40)]
+
+    gone = [item for item in items if item.mask is None]
+    assert 0 < len(gone) < 40
+    assert all(item.mask.any() for item in items if item.mask is not None)
+    batch = made.collate(items)
+    assert len(batch.boxed) == len(batch.inside) == 40 - len(gone)
+    assert (batch.inside.sum((1, 2)) > 0).all()
+
+
+def test_a_turn_is_changed_by_its_nonce_and_the_seed_alone():
+    options = {"rotation": 90.0, "brightness": 0.3}
+
+    def picture(nonce, seed=0):
+        return dataset(seed=seed, **options)[Draw(1, nonce)].picture.tobytes()
+
+    assert picture((1, 7)) == picture((1, 7))
+    assert len({picture((1, 7)), picture((1, 8)), picture((2, 7)), picture((1, 7), seed=1)}) == 4
+
+
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.2])
+def test_a_mixture_is_explained_and_attended_by_its_larger_share(share):
+    made = dataset()
+
+    item = made[Draw(1, (0,), partner=2, share=share)]
+
+    expected = share * PIXELS[1].astype(float) + (1 - share) * PIXELS[2]
+    np.testing.assert_allclose(item.picture, expected, atol=0.51)
+    first, second = (1, 2) if share >= 0.5 else (2, 1)
+    assert (item.label, item.partner) == (first, second)
+    assert item.share == pytest.approx(max(share, 1 - share))
+    np.testing.assert_array_equal(item.mask, made[first].mask)
+
+
+def test_the_loss_of_a_mixture_does_not_care_which_picture_came_first():
+    made = dataset()
+
+    one = made.collate([made[Draw(1, (0,), partner=2, share=0.3)]])
+    other = made.collate([made[Draw(2, (0,), partner=1, share=0.7)]])
+
+    for found, expected in zip(one, other, strict=True):
+        torch.testing.assert_close(found.float(), expected.float(), rtol=0, atol=1)  # rounding
+    assert one.labels.tolist() == other.labels.tolist() == [2]
+    assert one.shares.item() == pytest.approx(other.shares.item())
+    assert torch.equal(one.inside, other.inside)
