@@ -307,7 +307,7 @@ class TrainingRun:
         """
         try:
             entries = tomllib.loads(path.read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path.name}: {error}") from error
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}") from error
@@ -315,8 +315,9 @@ class TrainingRun:
             _override(entries, setting)
         entries.setdefault("name", path.stem)
         for section, key in (("data", "split"), ("model", "license_file")):
-            if isinstance(file := entries.get(section, {}).get(key), str) and file:
-                entries[section][key] = str((path.parent / file).resolve())
+            table = entries.get(section)
+            if isinstance(table, dict) and isinstance(file := table.get(key), str) and file:
+                table[key] = str((path.parent / file).resolve())
         return _build(cls, entries, path.name)
 
 
@@ -331,6 +332,8 @@ def _override(entries: dict[str, Any], setting: str) -> None:
     *sections, last = key.strip().split(".")
     for section in sections:
         entries = entries.setdefault(section, {})
+        if not isinstance(entries, dict):
+            raise ConfigError(f"--set {setting}: {section} is no section")
     entries[last] = value
 
 

@@ -74,7 +74,10 @@ def load_samples(data: DataSettings) -> SampleList:
 def manifest(data: DataSettings, images: Path) -> Iterator[Listed]:
     """One CSV row a picture; columns as the run names them."""
     wanted = [data.image_column, data.label_column, *filter(None, [data.group_column])]
-    for row in read_rows(Path(data.root) / data.manifest, *wanted):
+    rows = read_rows(Path(data.root) / data.manifest, *wanted)
+    for number, row in enumerate(rows, start=2):
+        if empty := [column for column in wanted if not row[column]]:
+            raise DataError(f"{data.manifest}, line {number}: no {empty[0]}")
         name = row[data.image_column]
         yield Listed(name, row[data.label_column], row[data.group_column or data.image_column], [])
 
@@ -115,7 +118,7 @@ def isic2018(data: DataSettings, images: Path) -> Iterator[Listed]:
     classes = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
     truth = root / "ISIC2018_Task3_Training_GroundTruth.csv"
     for row in read_rows(truth, "image", *classes):
-        named = [label.lower() for label in classes if float(row[label] or 0) == 1]
+        named = [label.lower() for label in classes if row[label].strip() in ("1", "1.0")]
         if len(named) != 1:
             raise DataError(f"{truth.name}: {row['image']} has {len(named)} classes, expected 1")
         if row["image"] not in lesions:

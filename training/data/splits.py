@@ -149,7 +149,11 @@ def write_split(assigned: dict[str, str], path: Path) -> None:
 
 
 def _read(path: Path, samples: SampleList) -> dict[str, str]:
-    assigned = {row["image"]: row["split"] for row in read_rows(path, "image", "split")}
+    assigned: dict[str, str] = {}
+    for row in read_rows(path, "image", "split"):
+        if row["image"] in assigned:
+            raise DataError(f"{path.name}: {row['image']} is listed twice")
+        assigned[row["image"]] = row["split"]
     if strange := sorted(set(assigned.values()) - {*PARTS, "unused"}):
         raise DataError(f"{path.name}: split {strange[0]!r}; expected {', '.join(PARTS)} or unused")
     names = {item.name for item in samples.samples}
