@@ -74,6 +74,7 @@ class ModelCard:
         license: Terms of the weights, in a few words; the LICENSE beside them has them all.
         use: What the model may be used for, for people to read.
         sha256: Digest of `model.onnx`, checked when the model is loaded.
+        distribution_sha256: Digest of `distribution.npz`, likewise; "" where there is none.
         training: How it was made: data, split, run, versions. For people and for rebuilding.
         figures: What `care evaluate` measured on the test list, through this very file.
     """
@@ -88,6 +89,7 @@ class ModelCard:
     license: str
     use: str = NOTICE
     sha256: str = ""
+    distribution_sha256: str = ""
     training: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
 
@@ -139,7 +141,7 @@ class ModelCard:
         It is stored in the `metadata_props` of `model.onnx`, so that the file alone is enough.
         """
         entries = asdict(self)
-        for key in ("sha256", "training", "figures"):
+        for key in ("sha256", "distribution_sha256", "training", "figures"):
             del entries[key]
         return json.dumps(entries, sort_keys=True)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -12,6 +12,7 @@ import onnxruntime
 from imaging.image import MedicalImage
 from imaging.preprocessing import Placement
 from models.card import ModelCard
+from models.distribution import Distribution
 from models.errors import BrokenModel, LabelNotFound
 
 CONTRACT_KEY = "care.contract"
@@ -43,6 +44,9 @@ class Prediction:
             scale of the logits.
         placement: Where the picture lies on that square.
         embedding: Pooled features, float32 (K,).
+        distance: How far the picture lies from the training pictures; None where the model has no
+            statistics of them.
+        in_distribution: Whether that is as near as most of them are; None likewise.
     """
 
     labels: tuple[str, ...]
@@ -50,6 +54,8 @@ class Prediction:
     cams: np.ndarray
     placement: Placement
     embedding: np.ndarray
+    distance: float | None = None
+    in_distribution: bool | None = None
 
     @property
     def top(self) -> str:
@@ -102,9 +108,15 @@ class Classifier:
         card: The model's card.
     """
 
-    def __init__(self, card: ModelCard, session: onnxruntime.InferenceSession) -> None:
+    def __init__(
+        self,
+        card: ModelCard,
+        session: onnxruntime.InferenceSession,
+        distribution: Distribution | None = None,
+    ) -> None:
         self.card = card
         self._session = session
+        self._distribution = distribution
 
     @classmethod
     def load(
@@ -133,7 +145,11 @@ class Classifier:
             raise BrokenModel(
                 f"{folder.name}: model.onnx has digest {digest}, the card says {card.sha256}"
             )
-        return cls(card, session_for(graph, card, threads=threads, providers=providers))
+        distribution = None
+        if card.distribution_sha256:
+            distribution = Distribution.load(folder / "distribution.npz", card.distribution_sha256)
+        session = session_for(graph, card, threads=threads, providers=providers)
+        return cls(card, session, distribution)
 
     @property
     def providers(self) -> list[str]:
@@ -157,11 +173,19 @@ class Classifier:
     def predictions(self, outputs: Outputs, placements: Sequence[Placement]) -> list[Prediction]:
         """Turn the graph's outputs into predictions, one per placement."""
         probabilities = softmax(outputs.logits.astype(np.float64) / self.card.temperature)
-        return [
+        found = [
             Prediction(self.card.labels, probabilities[n], outputs.cams[n], placement, embedding)
             for n, (placement, embedding) in enumerate(
                 zip(placements, outputs.embedding, strict=True)
             )
+        ]
+        if self._distribution is None:
+            return found
+        distances = self._distribution.distance(outputs.embedding)
+        limit = float(self._distribution.threshold)
+        return [
+            replace(one, distance=float(distance), in_distribution=bool(distance <= limit))
+            for one, distance in zip(found, distances, strict=True)
         ]
 
 

@@ -40,6 +40,9 @@ class Results:
         groups: Patient or lesion of each picture, as numbers, int64 (N,).
         probabilities: Calibrated, float64 (N, C).
         attention: Per picture with boxes, where the map of its true class falls.
+        embeddings: Pooled features, float32 (N, K); None where the list was read from a file.
+        in_distribution: Whether each picture is like the training pictures, bool (N,); None where
+            the model does not know.
     """
 
     labels: tuple[str, ...]
@@ -48,6 +51,8 @@ class Results:
     groups: np.ndarray
     probabilities: np.ndarray
     attention: dict[int, "AttentionFigures"] = field(default_factory=dict)
+    embeddings: np.ndarray | None = None
+    in_distribution: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,8 @@ def classify_list(classifier: Classifier, samples: SampleList) -> Results:
             f"the pictures are labelled {', '.join(samples.labels)}"
         )
     probabilities: list[np.ndarray] = []
+    embeddings: list[np.ndarray] = []
+    known: list[bool | None] = []
     attention: dict[int, AttentionFigures] = {}
     progress = tqdm(total=len(samples.samples), desc="evaluating", unit="picture", leave=False)
     for batch in _batches(samples.samples, BATCH):
@@ -88,6 +95,8 @@ def classify_list(classifier: Classifier, samples: SampleList) -> Results:
             if len(item.boxes):
                 attention[len(probabilities)] = attention_figures(item, prediction)
             probabilities.append(prediction.probabilities)
+            embeddings.append(prediction.embedding)
+            known.append(prediction.in_distribution)
         progress.update(len(batch))
     progress.close()
     numbers = {
@@ -99,6 +108,8 @@ def classify_list(classifier: Classifier, samples: SampleList) -> Results:
         truth=np.array([item.label for item in samples.samples]),
         groups=np.array([numbers[item.group] for item in samples.samples]),
         probabilities=np.array(probabilities),
+        embeddings=np.array(embeddings),
+        in_distribution=None if None in known else np.array(known),
         attention=attention,
     )
 
@@ -172,6 +183,7 @@ def figures(results: Results, *, resamples: int = RESAMPLES, seed: int = 0) -> d
             for n, label in enumerate(results.labels)
         },
         "confusion": confusion_matrix(truth, scores.argmax(1), classes).tolist(),
+        **_known_share(results),
         **({"attention": _attention(results, resamples, seed)} if results.attention else {}),
     }
 
@@ -183,6 +195,12 @@ def resample(groups: np.ndarray, times: int, seed: int) -> Iterable[np.ndarray]:
     members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     for _ in range(times):
         yield np.concatenate([members[n] for n in random.integers(0, len(members), len(members))])
+
+
+def _known_share(results: Results) -> dict[str, float]:
+    if results.in_distribution is None:
+        return {}
+    return {"in_distribution": round(float(results.in_distribution.mean()), 4)}
 
 
 def interval(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ from training.card_page import card_page
 from training.config import TrainingRun
 from training.data.layouts import load_samples
 from training.data.samples import SampleList
+from training.distribution import fit_distribution
 from training.errors import ConfigError
 from training.evaluate import classify_list, figures
 from training.export import export_model
@@ -24,6 +25,7 @@ from training.fit import preprocessing_of, split_of, stages_of
 from training.losses import LOSSES
 from training.network import Network, build_network, load_state
 
+EXPORT_THREADS = 2
 VERIFIED_PICTURES = 5  # real pictures on which graph and network are compared, besides noise
 
 
@@ -71,10 +73,11 @@ def release(run: TrainingRun, folder: Path, out: Path, *, stage: str | None = No
     draft = target.with_name(f".{run.name}.draft")
     try:
         export_model(network, card, draft, pictures=pictures)
-        card = calibrated(card, Classifier.load(draft), parts["validation"])
+        card = calibrated(card, Classifier.load(draft, threads=EXPORT_THREADS), parts["validation"])
         written = export_model(network, card, draft, pictures=pictures)
+        written = with_distribution(written, draft, parts)
         if parts["test"].samples:
-            results = classify_list(Classifier.load(draft), parts["test"])
+            results = classify_list(Classifier.load(draft, threads=EXPORT_THREADS), parts["test"])
             written = replace(written, figures={"test": figures(results)})
             (draft / "card.json").write_text(written.to_json(), encoding="utf-8")
         (draft / "README.md").write_text(card_page(written, run), encoding="utf-8")
@@ -86,6 +89,19 @@ def release(run: TrainingRun, folder: Path, out: Path, *, stage: str | None = No
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return written
+
+
+def with_distribution(card: ModelCard, folder: Path, parts: dict[str, SampleList]) -> ModelCard:
+    """Write `distribution.npz` and the card that names it."""
+    classifier = Classifier.load(folder, threads=EXPORT_THREADS)
+    train, validation = (classify_list(classifier, parts[part]) for part in ("train", "validation"))
+    assert train.embeddings is not None  # they were just computed
+    assert validation.embeddings is not None
+    content = fit_distribution(train.embeddings, train.truth, validation.embeddings).to_bytes()
+    (folder / "distribution.npz").write_bytes(content)
+    card = replace(card, distribution_sha256=hashlib.sha256(content).hexdigest())
+    (folder / "card.json").write_text(card.to_json(), encoding="utf-8")
+    return card
 
 
 def load_checkpoint(run: TrainingRun, folder: Path, stage: str | None) -> tuple[str, Network]:
