@@ -348,6 +348,7 @@ def check(run: TrainingRun) -> None:
         "augmentation.border": (run.augmentation.border, ("reflect", "black")),
         "stage1.schedule": (run.stage1.schedule, ("constant", "cosine")),
         "stage2.schedule": (run.stage2.schedule, ("constant", "cosine")),
+        "crt.schedule": (run.crt.schedule, ("constant", "cosine")),
     }
     for name, (found, expected) in choices.items():
         if found not in expected:
@@ -357,7 +358,19 @@ def check(run: TrainingRun) -> None:
         "attention.tau": (run.attention.tau, 0 < run.attention.tau <= 1, "above 0 to 1"),
         "attention.lam": (run.attention.lam, run.attention.lam >= 0, "at least 0"),
         "augmentation.aspect": (run.augmentation.aspect, run.augmentation.aspect >= 1, "1 or more"),
+        "augmentation.zoom": (
+            run.augmentation.zoom,
+            0 < run.augmentation.zoom[0] <= run.augmentation.zoom[1],
+            "above 0, smallest first",
+        ),
+        "mixup.alpha": (run.mixup.alpha, run.mixup.alpha >= 0, "at least 0"),
+        "sampler.batch": (run.sampler.batch, run.sampler.batch >= 1, "1 or more"),
+        "sampler.k": (run.sampler.k, run.sampler.k >= 1, "1 or more"),
         "stage1.epochs": (run.stage1.epochs, run.stage1.epochs >= 1, "1 or more"),
+        "stage2.epochs": (run.stage2.epochs, run.stage2.epochs >= 1, "1 or more"),
+        "stage1.patience": (run.stage1.patience, run.stage1.patience >= 1, "1 or more"),
+        "stage2.patience": (run.stage2.patience, run.stage2.patience >= 1, "1 or more"),
+        "crt.patience": (run.crt.patience, run.crt.patience >= 1, "1 or more"),
         "devices": (run.devices, run.devices >= 1, "1 or more"),
     }
     for name, (value, fine, wanted) in ranges.items():

@@ -1,0 +1,232 @@
+"""Settings of a run: read strictly, written down whole."""
+
+import json
+
+import pytest
+
+from tests.training.tiny import sample, sample_list
+from training.config import TrainingRun
+from training.errors import ConfigError
+from training.fit import check, stages_of
+from training.run_folder import write_down
+
+FULL = """
+name = "skin"
+seed = 3
+[data]
+labels = ["mel", "nv"]
+split = "splits/skin.csv"
+keep = {mel = 60}
+[loss]
+name = "focal"
+gamma = 1
+[attention]
+attend = "minority"
+alpha = 0.7
+[augmentation]
+zoom = [0.9, 1.2]
+[crt]
+epochs = 4
+[model]
+license_file = "LICENSE"
+"""
+
+
+def load(folder, text: str, *settings: str) -> TrainingRun:
+    path = folder / "run.toml"
+    path.write_text(text, encoding="utf-8")
+    return TrainingRun.load(path, settings=settings)
+
+
+def test_what_the_file_leaves_out_has_its_default(tmp_path):
+    run = load(tmp_path, FULL)
+
+    assert (run.name, run.seed, run.data.labels) == ("skin", 3, ("mel", "nv"))
+    assert run.data.keep == {"mel": 60}
+    assert (run.loss.gamma, run.loss.beta) == (1.0, None)
+    assert type(run.loss.gamma) is float
+    assert run.attention.attend == ("minority",)
+    assert run.augmentation.zoom == (0.9, 1.2)
+    assert (run.attention.tau, run.attention.lam, run.stage1.learning_rate) == (0.5, 0.5, 1e-4)
+    assert run.crt.epochs == 4
+    assert load(tmp_path, "").name == "run"  # that of the file
+
+
+def test_files_of_a_run_lie_beside_it(tmp_path):
+    run = load(tmp_path, FULL)
+
+    assert run.data.split == str(tmp_path.resolve() / "splits/skin.csv")
+    assert run.model.license_file == str(tmp_path.resolve() / "LICENSE")
+    assert load(tmp_path, "").data.split == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[attention]\nalhpa = 0.5", r"run\.toml \[attention\]: no setting 'alhpa'.* 'alpha'"),
+        ("[atention]\nalpha = 0.5", "no setting 'atention'; did you mean 'attention'"),
+        ("sead = 1", "no setting 'sead'; did you mean 'seed'"),
+        ("[stage2]\nlearningrate = 1", "did you mean 'learning_rate'"),
+        ("[augmentation]\nrotate = 5", "did you mean 'rotation'"),
+        ("[data]\nzzz = 5", "no setting 'zzz'; did you mean '"),
+        ('[attention]\nalpha = "0.5"', "alpha: expected float, found '0.5'"),
+        ("[stage1]\nepochs = 2.5", "epochs: expected int, found 2.5"),
+        ("[stage1]\nepochs = true", "epochs: expected int, found True"),
+        ("[control]\nsecond_stage = 1", "second_stage: expected bool, found 1"),
+        ("[augmentation]\nzoom = [0.5, 1.0, 2.0]", "zoom: expected 2 values, found"),
+        ("[data]\nlabels = [1, 2]", "labels: expected str, found 1"),
+        ("[data]\nkeep = 5", "keep: expected a table, found 5"),
+        ('[data]\nkeep = {mel = "many"}', "keep: expected int, found 'many'"),
+        ("data = 5", "data is a section, found 5"),
+        ("seed = ", r"run\.toml: Invalid value"),
+    ],
+)
+def test_a_mistake_names_the_entry_and_what_was_expected(tmp_path, text, words):
+    with pytest.raises(ConfigError, match=words):
+        load(tmp_path, text)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.toml: No such file"):
+        TrainingRun.load(tmp_path / "none.toml")
+    (tmp_path / "latin.toml").write_bytes('name = "Bläschen"'.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"latin\.toml"):
+        TrainingRun.load(tmp_path / "latin.toml")
+
+
+def test_the_command_line_overrides_the_file(tmp_path):
+    run = load(
+        tmp_path,
+        FULL,
+        "seed=7",
+        "attention.alpha=0.25",
+        "attention.attend=all",
+        "stage2.epochs = 3",
+        "data.keep.nv=80",
+        'data.labels=["nv", "mel"]',
+        "control.second_stage=true",
+        "network.weights=../x/mobilenet.pth",
+        "augmentation.zoom=[1, 2]",
+    )
+
+    assert run.seed == 7
+    assert run.attention.alpha == 0.25
+    assert run.attention.attend == ("all",)
+    assert run.stage2.epochs == 3
+    assert run.data.keep == {"mel": 60, "nv": 80}
+    assert run.data.labels == ("nv", "mel")
+    assert run.control.second_stage is True
+    assert run.network.weights == "../x/mobilenet.pth"
+    assert run.augmentation.zoom == (1.0, 2.0)
+    assert run.loss.name == "focal"  # the rest is the file's
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("attention.alpha", r"--set attention\.alpha: expected section\.key=value"),
+        ("attention.alfa=0.5", "did you mean 'alpha'"),
+        ("attention.alpha=much", "alpha: expected float, found 'much'"),
+        ("seed.x=1", "--set seed.x=1: seed is no section"),
+        ("data=1", "data is a section"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_named(tmp_path, setting, words):
+    with pytest.raises(ConfigError, match=words):
+        load(tmp_path, "seed = 1", setting)
+
+
+PARTS = {
+    "train": sample_list(sample("b.png", 1), sample("a.png", 0)),
+    "validation": sample_list(sample("c.png", 0), labels=("a", "b")),
+    "test": sample_list(sample("d.png", 0), labels=("a", "b")),
+}
+
+
+def test_a_run_is_written_down_whole_and_reads_back_the_same(tmp_path):
+    run = load(tmp_path, FULL)
+
+    write_down(run, PARTS, tmp_path / "runs" / "skin")
+
+    assert TrainingRun.load(tmp_path / "runs" / "skin" / "run.toml") == run
+    text = (tmp_path / "runs" / "skin" / "run.toml").read_text()
+    assert "learning_rate = 0.0001" in text  # defaults, too
+    lists = (tmp_path / "runs" / "skin" / "split.csv").read_text()
+    assert lists == "image,split\na.png,train\nb.png,train\nc.png,validation\nd.png,test\n"
+    facts = json.loads((tmp_path / "runs" / "skin" / "environment.json").read_text())
+    assert facts["seed"] == 3
+    assert facts["packages"]["torch"] != "not installed"
+    assert set(facts) >= {"python", "packages", "commit", "seed"}
+
+
+def test_a_folder_of_a_run_with_other_settings_is_refused_and_left_alone(tmp_path):
+    folder = tmp_path / "here"
+    write_down(load(tmp_path, FULL), PARTS, folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    write_down(load(tmp_path, FULL), PARTS, folder)  # the same again is a resumed run
+
+    with pytest.raises(ConfigError, match="here holds a run with other settings"):
+        write_down(load(tmp_path, FULL, "attention.tau=0.6"), PARTS, folder)
+
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("loss.name=focall", "loss.name = 'focall': expected cross_entropy, "),
+        ("sampler.name=random", "sampler.name = 'random': expected plain, class_uniform, pk"),
+        ("input.fit=crop", "input.fit = 'crop': expected squash, pad"),
+        ("network.map_layer=first", "expected last, previous"),
+        ("stage2.schedule=step", "stage2.schedule = 'step': expected constant, cosine"),
+        ("attention.alpha=1.0", "attention.alpha = 1.0: expected 0 to below 1"),
+        ("attention.tau=0", "attention.tau = 0.0: expected above 0 to 1"),
+        ("attention.tau=nan", "attention.tau = nan"),
+        ("attention.lam=-1", "attention.lam = -1.0: expected at least 0"),
+        ("augmentation.aspect=0.5", "augmentation.aspect = 0.5: expected 1 or more"),
+        ("devices=0", "devices = 0: expected 1 or more"),
+        ("crt.schedule=step", "crt.schedule = 'step': expected constant, cosine"),
+        ("stage2.epochs=0", "stage2.epochs = 0: expected 1 or more"),
+        ("stage1.patience=0", "stage1.patience = 0: expected 1 or more"),
+        ("sampler.batch=0", "sampler.batch = 0: expected 1 or more"),
+        ("sampler.k=0", "sampler.k = 0: expected 1 or more"),
+        ("mixup.alpha=-0.1", "mixup.alpha = -0.1: expected at least 0"),
+        ("augmentation.zoom=[0, 1]", "augmentation.zoom = (0.0, 1.0): expected above 0, smallest"),
+        ("network.backbone=vgg11 \ninput.size=256", "vgg11 takes 224 pixels, input.size is 256"),
+        ("network.backbone=vit_b_16", "backbone 'vit_b_16' is not supported"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_is_read(tmp_path, setting, words):
+    run = load(tmp_path, "", *(part.strip() for part in setting.split("\n")))
+
+    with pytest.raises(ConfigError) as caught:
+        check(run)
+
+    assert words in str(caught.value)
+
+
+def test_the_default_settings_go_together(tmp_path):
+    check(load(tmp_path, FULL))
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", ["stage1"]),
+        ("[attention]\nattend = 'all'", ["stage1", "stage2"]),
+        ("[control]\nsecond_stage = true", ["stage1", "stage2"]),
+        (FULL, ["stage1", "stage2", "crt"]),
+    ],
+)
+def test_a_run_has_the_stages_its_settings_ask_for(tmp_path, text, names):
+    stages = stages_of(load(tmp_path, text))
+
+    assert [stage.name for stage in stages] == names
+    assert len({stage.number for stage in stages}) == len(stages)
+    assert stages[0].care is None
+    if "stage2" in names:
+        assert (stages[1].care is not None) == ("attend" in text)
+    if "crt" in names:
+        assert stages[2].classifier_only
+        assert stages[2].care is None
+        assert stages[2].sampler.name == "class_uniform"
