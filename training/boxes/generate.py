@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from imaging.errors import ImagingError
 from imaging.reading import read_image
 from training.data.samples import SampleList
 from training.data.tables import read_boxes
@@ -91,6 +92,9 @@ def write_boxes(
 
     Returns:
         How many pictures got the fallback, the central box.
+
+    Raises:
+        DataError: A picture cannot be read.
     """
     fallbacks = 0
     part = out.with_name(out.name + ".part")
@@ -99,7 +103,11 @@ def write_boxes(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for item in tqdm(samples.samples, desc=f"boxes by {method}", unit="picture"):
-            found = find_box(saliency(read_image(item.path).pixels), scale=scale)
+            try:
+                picture = read_image(item.path).pixels
+            except ImagingError as error:
+                raise DataError(f"{item.name}: {error}") from error
+            found = find_box(saliency(picture), scale=scale)
             fallbacks += found.confidence == 0
             x0, y0, x1, y1 = found.box
             numbers = [f"{value:.1f}" for value in (x0, y0, x1 - x0, y1 - y0)]
