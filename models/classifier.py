@@ -25,7 +25,7 @@ class Outputs(NamedTuple):
     Attributes:
         logits: Class scores before temperature and softmax, float32 (N, C).
         cams: Grad-CAM of every class, ReLU'd, not normalized, float32 (N, C, h, w).
-        embedding: Pooled features, float32 (N, K).
+        embedding: Pooled features of an early and of the last map, float32 (N, K).
     """
 
     logits: np.ndarray

@@ -37,8 +37,13 @@ class Distribution:
     threshold: np.ndarray
 
     def distance(self, embeddings: np.ndarray) -> np.ndarray:
-        """Distance to the nearest class mean, float64 (N,), of embeddings (N, K)."""
-        apart = embeddings.astype(np.float64)[:, None] - self.center - self.means  # (N, C, K)
+        """Distance to the nearest class mean, float64 (N,).
+
+        Args:
+            embeddings: (N, K) or longer: what comes behind the first K entries does not count.
+        """
+        known = embeddings[:, None, : len(self.center)].astype(np.float64)
+        apart = known - self.center - self.means  # (N, C, K)
         along = apart @ self.basis.astype(np.float64)
         beside = (apart**2).sum(2) - (along**2).sum(2)
         squared = (along**2 / self.variances).sum(2) + beside.clip(0) / float(self.rest)

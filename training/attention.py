@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-FLAT = 1e-8  # a map whose values differ by less says nothing about where; on the scale of logits
+FLAT = 1e-8  # a map whose values differ by less, on the scale of logits, says nothing about where
+ROUNDING = 1e-6  # nor does one whose values differ by less than this share of their size
 
 
 class AttentionTerms(NamedTuple):
@@ -43,7 +44,7 @@ def attention_maps(maps: Tensor, size: int) -> Tensor:
     maps = maps.float()
     above = maps - maps.amin((1, 2), keepdim=True)
     highest = above.amax((1, 2), keepdim=True)
-    flat = highest < FLAT
+    flat = highest < FLAT + ROUNDING * maps.abs().amax((1, 2), keepdim=True)
     scaled = torch.where(flat, 0.0, above / highest.masked_fill(flat, 1.0))
     return torch.nn.functional.interpolate(
         scaled[:, None], size=(size, size), mode="bilinear", align_corners=False

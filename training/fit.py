@@ -150,7 +150,7 @@ def train(run: TrainingRun, folder: Path, *, cache: Path) -> Path:
     samples = load_samples(run.data)
     parts = split_of(run, samples)
     PictureCache.open(samples, preprocessing_of(run), cache)
-    write_down(run, parts, folder)
+    write_down(run, samples, parts, folder)
     fabric = Fabric(
         accelerator=run.accelerator,
         devices=run.devices,

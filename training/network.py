@@ -154,7 +154,7 @@ class Network(nn.Module):
 
     def __init__(
         self,
-        features: nn.Module,
+        features: nn.Sequential,
         head: nn.Sequential,
         *,
         tail: nn.Sequential | None = None,
@@ -172,9 +172,13 @@ class Network(nn.Module):
             "std", 255 * torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False
         )
 
+    def normalized(self, images: Tensor) -> Tensor:
+        """What the features see, (N, 3, S, S), of pictures in [0, 255], (N, S, S, 3)."""
+        return (images.permute(0, 3, 1, 2) - self.mean) / self.std
+
     def activations(self, images: Tensor) -> Tensor:
         """Feature maps (N, K, h, w) of pictures, uint8 or float in [0, 255], (N, S, S, 3)."""
-        return self.features((images.permute(0, 3, 1, 2) - self.mean) / self.std)
+        return self.features(self.normalized(images))
 
     def forward(
         self, images: Tensor, labels: Tensor | None = None, *, detach: bool = True
@@ -356,16 +360,20 @@ def is_own(state: dict[str, Tensor]) -> bool:
 
 def split_features(features: nn.Sequential) -> tuple[nn.Sequential, nn.Sequential]:
     """Cut features behind the last layer whose map is finer than the last one."""
-    was_training, sides = features.training, []
-    features.eval()
-    with torch.no_grad():
-        picture = torch.zeros(1, 3, 224, 224)
-        for layer in features:
-            picture = layer(picture)
-            sides.append(picture.shape[2])
-    features.train(was_training)
+    sides = map_sides(features, 224)
     cut = max(n for n, side in enumerate(sides) if side > sides[-1]) + 1
     return features[:cut], features[cut:]
+
+
+def map_sides(features: nn.Sequential, size: int) -> list[int]:
+    """Side of the map behind each layer, for an input of `size` pixels."""
+    sides = []
+    with evaluating(features), torch.no_grad():
+        picture = torch.zeros(1, 3, size, size)
+        for layer in features:
+            picture = layer(picture)
+            sides.append(int(picture.shape[2]))
+    return sides
 
 
 def _load(

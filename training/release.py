@@ -20,7 +20,7 @@ from training.data.samples import SampleList
 from training.distribution import fit_distribution
 from training.errors import ConfigError
 from training.evaluate import classify_list, figures
-from training.export import export_model
+from training.export import export_model, texture_width
 from training.fit import preprocessing_of, split_of, stages_of
 from training.losses import LOSSES
 from training.network import Network, build_network, load_state
@@ -75,7 +75,7 @@ def release(run: TrainingRun, folder: Path, out: Path, *, stage: str | None = No
         export_model(network, card, draft, pictures=pictures)
         card = calibrated(card, Classifier.load(draft, threads=EXPORT_THREADS), parts["validation"])
         written = export_model(network, card, draft, pictures=pictures)
-        written = with_distribution(written, draft, parts)
+        written = with_distribution(written, network, draft, parts)
         if parts["test"].samples:
             results = classify_list(Classifier.load(draft, threads=EXPORT_THREADS), parts["test"])
             written = replace(written, figures={"test": figures(results)})
@@ -91,13 +91,18 @@ def release(run: TrainingRun, folder: Path, out: Path, *, stage: str | None = No
     return written
 
 
-def with_distribution(card: ModelCard, folder: Path, parts: dict[str, SampleList]) -> ModelCard:
-    """Write `distribution.npz` and the card that names it."""
+def with_distribution(
+    card: ModelCard, network: Network, folder: Path, parts: dict[str, SampleList]
+) -> ModelCard:
+    """Write `distribution.npz`, of the embedding's texture, and the card that names it."""
     classifier = Classifier.load(folder, threads=EXPORT_THREADS)
     train, validation = (classify_list(classifier, parts[part]) for part in ("train", "validation"))
     assert train.embeddings is not None  # they were just computed
     assert validation.embeddings is not None
-    content = fit_distribution(train.embeddings, train.truth, validation.embeddings).to_bytes()
+    width = texture_width(network, card.preprocessing.size)
+    content = fit_distribution(
+        train.embeddings[:, :width], train.truth, validation.embeddings[:, :width]
+    ).to_bytes()
     (folder / "distribution.npz").write_bytes(content)
     card = replace(card, distribution_sha256=hashlib.sha256(content).hexdigest())
     (folder / "card.json").write_text(card.to_json(), encoding="utf-8")

@@ -38,7 +38,9 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def write_down(run: TrainingRun, parts: dict[str, SampleList], folder: Path) -> None:
+def write_down(
+    run: TrainingRun, samples: SampleList, parts: dict[str, SampleList], folder: Path
+) -> None:
     """Put everything that shapes the run into its folder: settings, lists, versions, commit.
 
     Raises:
@@ -55,7 +57,8 @@ def write_down(run: TrainingRun, parts: dict[str, SampleList], folder: Path) -> 
     if written.exists() and written.read_text(encoding="utf-8") != resolved:
         raise ConfigError(f"{folder} holds a run with other settings; remove it or choose another")
     written.write_text(resolved, encoding="utf-8")
-    assigned = {item.name: part for part, subset in parts.items() for item in subset.samples}
+    assigned = {item.name: "unused" for item in samples.samples}  # what `keep` left out stays so
+    assigned |= {item.name: part for part, subset in parts.items() for item in subset.samples}
     write_split(assigned, folder / "split.csv")
     facts = {
         "python": platform.python_version(),

@@ -141,18 +141,22 @@ PARTS = {
     "validation": sample_list(sample("c.png", 0), labels=("a", "b")),
     "test": sample_list(sample("d.png", 0), labels=("a", "b")),
 }
+ALL = sample_list(*(sample(f"{letter}.png", letter in "be") for letter in "abcde"))
 
 
 def test_a_run_is_written_down_whole_and_reads_back_the_same(tmp_path):
     run = load(tmp_path, FULL)
 
-    write_down(run, PARTS, tmp_path / "runs" / "skin")
+    write_down(run, ALL, PARTS, tmp_path / "runs" / "skin")
 
     assert TrainingRun.load(tmp_path / "runs" / "skin" / "run.toml") == run
     text = (tmp_path / "runs" / "skin" / "run.toml").read_text()
     assert "learning_rate = 0.0001" in text  # defaults, too
     lists = (tmp_path / "runs" / "skin" / "split.csv").read_text()
-    assert lists == "image,split\na.png,train\nb.png,train\nc.png,validation\nd.png,test\n"
+    assert (
+        lists
+        == "image,split\na.png,train\nb.png,train\nc.png,validation\nd.png,test\ne.png,unused\n"
+    )
     facts = json.loads((tmp_path / "runs" / "skin" / "environment.json").read_text())
     assert facts["seed"] == 3
     assert facts["packages"]["torch"] != "not installed"
@@ -161,12 +165,12 @@ def test_a_run_is_written_down_whole_and_reads_back_the_same(tmp_path):
 
 def test_a_folder_of_a_run_with_other_settings_is_refused_and_left_alone(tmp_path):
     folder = tmp_path / "here"
-    write_down(load(tmp_path, FULL), PARTS, folder)
+    write_down(load(tmp_path, FULL), ALL, PARTS, folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    write_down(load(tmp_path, FULL), PARTS, folder)  # the same again is a resumed run
+    write_down(load(tmp_path, FULL), ALL, PARTS, folder)  # the same again is a resumed run
 
     with pytest.raises(ConfigError, match="here holds a run with other settings"):
-        write_down(load(tmp_path, FULL, "attention.tau=0.6"), PARTS, folder)
+        write_down(load(tmp_path, FULL, "attention.tau=0.6"), ALL, PARTS, folder)
 
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 

@@ -80,7 +80,7 @@ def by_backpropagation(network: Network, images: np.ndarray) -> tuple[np.ndarray
     return logits.detach().numpy(), torch.stack(cams, 1).detach().numpy()
 
 
-def assert_graph_is_gradcam(network: Network, folder, size: int) -> None:
+def assert_graph_is_gradcam(network: Network, folder, size: int, of_maps: float = 1e-3) -> None:
     written = export_model(network, card(size), folder)
     classifier = Classifier.load(folder)
     assert classifier.card == written
@@ -92,7 +92,7 @@ def assert_graph_is_gradcam(network: Network, folder, size: int) -> None:
         assert found.logits.shape == (batch, len(LABELS))
         assert found.embedding.shape[0] == batch
         np.testing.assert_allclose(found.logits, logits, atol=1e-4 * np.abs(logits).max())
-        np.testing.assert_allclose(found.cams, cams, atol=1e-3 * cams.max())
+        np.testing.assert_allclose(found.cams, cams, atol=of_maps * cams.max())
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -107,7 +107,7 @@ def test_a_network_trained_with_care_is_exported_with_gradcam_in_the_graph(backb
 def test_the_map_before_the_last_is_exported_at_twice_the_resolution(backbone, tmp_path):
     torch.manual_seed(0)
     network = build_network(backbone, len(LABELS), map_layer="previous").eval()
-    assert_graph_is_gradcam(network, tmp_path / "test", 96)
+    assert_graph_is_gradcam(network, tmp_path / "test", 96, of_maps=2e-2)
     assert Classifier.load(tmp_path / "test").run(
         np.zeros((1, 96, 96, 3), np.uint8)
     ).cams.shape == (

@@ -7,6 +7,7 @@ import pytest
 
 from training.config import MixUpSettings, SamplerSettings
 from training.data.samplers import SAMPLERS
+from training.errors import ConfigError
 
 # 40 of class 0, 9 of class 1, 3 of class 2; shuffled so that order tells nothing
 LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [40, 9, 3]))
@@ -43,7 +44,7 @@ def test_an_epoch_of_fewer_pictures_is_cut_short():
     made = sampler(batch=8, epoch_pictures=20)
 
     assert len(made) == len(list(made)) == 3
-    assert len(set(pictures(made))) == 24
+    assert len(set(pictures(made))) == 20
 
 
 def test_class_uniform_draws_every_class_equally_often():
@@ -180,3 +181,18 @@ def test_balanced_mixup_mixes_a_little_of_a_class_drawn_uniformly_into_each_pict
     # its distribution function is x^a
     for x in (0.1, 0.5, 0.9):
         assert (1 - own <= x).mean() == pytest.approx(x**alpha, abs=0.03)
+
+
+def test_more_classes_per_batch_than_there_are_is_refused():
+    sampler = SAMPLERS["pk"](np.array([0, 0, 1]), SamplerSettings(name="pk", p=3, k=2), seed=0)
+    with pytest.raises(ConfigError, match="there are 2 classes"):
+        list(sampler)
+
+
+def test_a_plain_epoch_longer_than_the_list_goes_round_again():
+    settings = SamplerSettings(name="plain", batch=4, epoch_pictures=25)
+    sampler = SAMPLERS["plain"](np.zeros(10, int), settings, seed=0)
+    drawn = [draw.sample for batch in sampler for draw in batch]
+    assert len(list(sampler)) == len(sampler)
+    assert sorted(drawn[:10]) == sorted(drawn[10:20]) == list(range(10))
+    assert len(drawn) == 25

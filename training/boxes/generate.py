@@ -23,8 +23,8 @@ class FoundBox(NamedTuple):
 
     Attributes:
         box: [x0, y0, x1, y1] in picture pixels, float64 (4,).
-        confidence: Mean saliency inside over mean saliency of the picture's brightest tenth, in
-            [0, 1]; 0 marks the fallback, the central box.
+        confidence: Mean saliency of the component over what the most salient tenth of the picture
+            begins with, in [0, 1]; 0 marks the fallback, the central box.
     """
 
     box: np.ndarray

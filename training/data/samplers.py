@@ -12,6 +12,7 @@ import numpy as np
 
 from training.config import MixUpSettings, SamplerSettings
 from training.data.dataset import Draw
+from training.errors import ConfigError
 
 
 class Sampler(ABC):
@@ -84,11 +85,14 @@ class Sampler(ABC):
 
 
 class Plain(Sampler):
-    """Every picture once, shuffled."""
+    """Every picture once, shuffled; round after round where an epoch is longer than the list."""
 
     def draw(self, random: np.random.Generator) -> np.ndarray:
-        """Every picture once, shuffled."""
-        return random.permutation(len(self.labels))[: len(self) * self.batch]
+        """Shuffled rounds, cut to the epoch's pictures."""
+        wanted = self.settings.epoch_pictures or len(self.labels)
+        rounds = math.ceil(wanted / len(self.labels))
+        order = [random.permutation(len(self.labels)) for _ in range(rounds)]
+        return np.concatenate(order)[:wanted]
 
 
 class ClassUniform(Sampler):
@@ -116,6 +120,8 @@ class PK(Sampler):
         """Batch after batch of P classes with K pictures each."""
         classes = len(self.members)
         p = self.settings.p or classes
+        if p > classes:
+            raise ConfigError(f"sampler.p = {p}: there are {classes} classes")
         chosen = [random.permutation(classes)[:p].repeat(self.settings.k) for _ in range(len(self))]
         return take_in_rounds(self.members, np.concatenate(chosen), random)
 
