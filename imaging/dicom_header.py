@@ -11,7 +11,7 @@ import struct
 import warnings
 import zlib
 from dataclasses import dataclass
-from io import BytesIO
+from io import SEEK_END, BytesIO
 from typing import Any
 
 from pydicom import dcmread
@@ -38,6 +38,7 @@ NEEDED = [
     "SOPClassUID",
     "Modality",
     "BodyPartExamined",
+    "AnatomicRegionSequence",
     "ViewPosition",
     "ViewCodeSequence",
     "PatientOrientation",
@@ -100,6 +101,10 @@ MODALITIES = {
     "1.2.840.10008.5.1.4.1.1.128": "PT",
 }
 
+# Codes of SNOMED CT and of its forerunner, whatever language their meaning is in (PS3.16 CID 4010).
+LATERAL_VIEWS = {"399067008", "399173006", "399198007", "R-102CD", "R-10236", "R-10232"}
+REGIONS = {"51185008": "CHEST", "T-D3000": "CHEST", "39607008": "LUNG", "T-28000": "LUNG"}
+
 # Objects that hold pixels which are no picture of a patient (PS3.3 A.51, A.75, A.18.3).
 NO_PICTURES = {
     "1.2.840.10008.5.1.4.1.1.66.4": "a segmentation",
@@ -108,6 +113,9 @@ NO_PICTURES = {
     "1.2.840.10008.5.1.4.1.1.481.2": "an RT dose",
 }
 NO_PICTURE_MODALITIES = {"SEG": "a segmentation", "RTDOSE": "an RT dose"}
+
+# Bytes to inflate in one step: more than most headers have.
+INFLATED_AT_ONCE = 1 << 20
 
 PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 
@@ -225,10 +233,11 @@ def _parse(data: bytes, most_bytes: int) -> Header:
         stream = BytesIO(data)
         stream.seek(132)
         read_dataset(stream, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
-        body = _inflate(data[stream.tell() :], most_bytes)
-        stream = BytesIO(body)
+        stream = _Inflated(data[stream.tell() :], most_bytes)
         dataset = read_dataset(stream, False, True, stop_when=_at_pixels, specific_tags=TAGS)
         dataset.set_original_encoding(False, True)
+        stream.reach(stream.tell() + 12 + _most_pixel_bytes(dataset))
+        body = stream.getvalue()
         implicit, little, syntax = False, True, ExplicitVRLittleEndian
     else:
         stream = BytesIO(data)
@@ -272,12 +281,36 @@ def _at_pixels(tag: int, _vr: str | None, _length: int) -> bool:
     return tag in PIXEL_TAGS
 
 
-def _inflate(data: bytes, most_bytes: int) -> bytes:
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    body = inflater.decompress(data, most_bytes)
-    if inflater.unconsumed_tail:
-        raise ImageTooLarge(f"inflates to more than {most_bytes >> 20} MB")
-    return body
+class _Inflated(BytesIO):
+    """A deflated stream, inflated only as far as it is asked for: a small file may hold much."""
+
+    def __init__(self, packed: bytes, most_bytes: int) -> None:
+        super().__init__()
+        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._packed = packed
+        self._most = most_bytes
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.reach(self._most if size is None or size < 0 else self.tell() + size)
+        return super().read(size)
+
+    def reach(self, end: int) -> None:
+        """Inflate up to a position, or to the end of the stream."""
+        at, have = self.tell(), self.seek(0, SEEK_END)
+        while have < end and self._packed:
+            if have >= self._most:
+                raise ImageTooLarge(f"inflates to more than {self._most >> 20} MB")
+            step = max(INFLATED_AT_ONCE, min(end, self._most) - have)
+            have += self.write(self._inflater.decompress(self._packed, step))
+            self._packed = self._inflater.unconsumed_tail
+        self.seek(at)
+
+
+def _most_pixel_bytes(dataset: Dataset) -> int:
+    """How many bytes of pixel data a header speaks of, at most."""
+    factors = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames")
+    bits = math.prod(int((numbers(dataset, keyword) or [1])[0]) for keyword in factors)
+    return bits // 8 + 1
 
 
 def check(header: Header, max_megapixels: float) -> None:
@@ -316,7 +349,7 @@ def facts(header: Header) -> Facts:
         height=header.integer("Rows") or 0,
         frames=max(1, header.integer("NumberOfFrames") or 1),
         modality=modality,
-        body_part=header.text("BodyPartExamined"),
+        body_part=header.text("BodyPartExamined") or _coded_region(header),
         view=header.text("ViewPosition") or _implied_view(header, modality),
         sop_class=sop_class,
     )
@@ -330,6 +363,15 @@ def _sop_class(header: Header) -> str:
     return str(uid or "")
 
 
+def _coded_region(header: Header) -> str:
+    """The body part, where only a code says it, as digital radiographs often do."""
+    for item in sequence(header.dataset, "AnatomicRegionSequence"):
+        known = REGIONS.get(text(item, "CodeValue"))
+        if region := known or text(item, "CodeMeaning"):
+            return region
+    return ""
+
+
 def _implied_view(header: Header, modality: str) -> str:
     """LATERAL, where a projection radiograph says so without a ViewPosition; else nothing."""
     if modality not in ("CR", "DX"):
@@ -337,7 +379,8 @@ def _implied_view(header: Header, modality: str) -> str:
     for item in sequence(header.dataset, "ViewCodeSequence"):
         meaning = text(item, "CodeMeaning")
         # a decubitus film is taken from the front, with the patient on the side
-        if re.search(r"\bLATERAL\b", meaning) and not re.search("OBLIQUE|DECUBITUS", meaning):
+        named = re.search(r"\bLATERAL\b", meaning) and not re.search("OBLIQUE|DECUBITUS", meaning)
+        if named or text(item, "CodeValue") in LATERAL_VIEWS:
             return "LATERAL"
     # Directions of the rows and of the columns (PS3.3 C.7.6.1.1.1): seen from the side, one runs
     # from front to back and the other along the body.

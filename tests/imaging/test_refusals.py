@@ -2,6 +2,7 @@
 
 import io
 import os
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -142,6 +143,21 @@ def test_a_small_file_cannot_inflate_without_end():
         open_image(data[:end] + packed, max_megapixels=1)
 
 
+def test_a_deflated_file_is_inflated_no_further_than_its_picture_reaches():
+    film = make_film()
+    dataset = make_dicom(film)
+    dataset.add_new(0xFFFCFFFC, "OB", bytes(100_000_000))  # trailing padding, without end
+    data = as_bytes_deflated(dataset)
+
+    tracemalloc.start()
+    picture = read_image(data)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert most < 10_000_000
+    np.testing.assert_array_equal(picture.pixels, read_image(as_bytes(make_dicom(film))).pixels)
+
+
 def test_an_animated_png_is_refused_by_name():
     still = as_png(make_film(bits=8))
     control = png_chunk(b"acTL", bytes(8))
@@ -224,6 +240,31 @@ def test_a_lateral_view_is_known_by_its_code(meaning, view):
     dataset = make_dicom(make_film(), ViewPosition=None, ViewCodeSequence=[code])
 
     assert open_image(as_bytes(dataset)).facts.view == view
+
+
+@pytest.mark.parametrize("value", ["399173006", "R-10232"])
+def test_a_lateral_view_is_known_by_its_code_in_any_language(value):
+    code = pydicom.Dataset()
+    code.CodeValue, code.CodeMeaning = value, "seitlich"
+    dataset = make_dicom(make_film(), ViewPosition=None, ViewCodeSequence=[code])
+
+    assert open_image(as_bytes(dataset)).facts.view == "LATERAL"
+
+
+@pytest.mark.parametrize(
+    ("stated", "value", "meaning", "body_part"),
+    [
+        (None, "72696002", "Knee", "KNEE"),
+        ("", "T-D3000", "Brustkorb", "CHEST"),
+        ("HAND", "T-D3000", "Chest", "HAND"),
+    ],
+)
+def test_a_body_part_is_known_by_its_code_where_it_is_not_stated(stated, value, meaning, body_part):
+    code = pydicom.Dataset()
+    code.CodeValue, code.CodeMeaning = value, meaning
+    dataset = make_dicom(make_film(), BodyPartExamined=stated, AnatomicRegionSequence=[code])
+
+    assert open_image(as_bytes(dataset)).facts.body_part == body_part
 
 
 def test_an_empty_modality_is_implied_by_the_sop_class():
