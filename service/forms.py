@@ -141,6 +141,12 @@ async def _read_parts(request: Request, known: set[str], settings: Settings) -> 
         raise BadForm("the Content-Type names no boundary")
     parts = _Parts(known)
     limit = settings.max_upload_mb * 1_000_000
+    too_large = UploadTooLarge(
+        f"the request is larger than {settings.max_upload_mb:g} MB, the most accepted"
+    )
+    announced = request.headers.get("Content-Length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise too_large
     received = 0
     try:
         parser = MultipartParser(boundary, parts.callbacks())
@@ -148,9 +154,7 @@ async def _read_parts(request: Request, known: set[str], settings: Settings) -> 
             # What was announced may be a lie, so what comes is counted.
             received += len(chunk)
             if received > limit:
-                raise UploadTooLarge(
-                    f"the request is larger than {settings.max_upload_mb:g} MB, the most accepted"
-                )
+                raise too_large
             parser.write(chunk)
     except FormParserError as error:
         raise BadForm("the form is malformed") from error

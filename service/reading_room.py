@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imaging.image import Facts, ImageFile, MedicalImage
 from imaging.reading import open_image
@@ -115,7 +115,9 @@ class ReadingRoom:
             # With a model missing, the one that seems to fit may not be the only one.
             raise BrokenModel("not all models are available, so name the one to ask as `model`")
         claiming = [one for one in self.classifiers.values() if one.card.accepts.claims(facts)]
-        problems = {one: one.card.accepts.contradiction(facts) for one in claiming}
+        # The view does not choose a model: a lateral film is a film, and its model refuses it.
+        from_any_side = replace(facts, view="")
+        problems = {one: one.card.accepts.contradiction(from_any_side) for one in claiming}
         fitting = [one for one in claiming if not problems[one]]
         if len(fitting) == 1:
             return fitting[0]

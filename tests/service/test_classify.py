@@ -88,6 +88,16 @@ def test_a_film_that_contradicts_the_model_is_refused(client, attributes, found,
     assert expected in answer.json()["error"]["message"]
 
 
+def test_a_lateral_film_finds_its_model_and_is_refused_by_it(client):
+    lateral = film(square(200, 160, 20, 30), ViewPosition="LL")
+
+    answer = classify(client, lateral)
+
+    assert answer.status_code == 422
+    assert answer.json()["error"]["code"] == "not_suitable"
+    assert classify(client, lateral, force="true").json()["overridden"]
+
+
 def test_force_overrides_and_is_recorded(client):
     knee = film(square(200, 160, 20, 30), BodyPartExamined="KNEE")
 

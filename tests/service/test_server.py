@@ -71,6 +71,20 @@ def test_an_upload_over_the_limit_is_refused_while_it_is_sent(server):
     assert answer.json()["error"]["code"] == "too_large"
 
 
+def test_an_announced_upload_over_the_limit_is_refused_before_it_is_sent(server):
+    host, port = server.url.removeprefix("http://").split(":")
+    head = (
+        "POST /classify HTTP/1.1\r\nHost: care\r\nContent-Type: multipart/form-data; boundary=e\r\n"
+        "Content-Length: 1000000000000\r\n\r\n"
+    )
+
+    with socket.create_connection((host, int(port)), timeout=10) as line:
+        line.sendall(head.encode())
+        answer = line.recv(100)
+
+    assert answer.startswith(b"HTTP/1.1 413")
+
+
 def test_health_is_answered_while_large_pictures_are_read(server):
     large = png(np.zeros((9000, 9000), np.uint8))
     with ThreadPoolExecutor(8) as pool:
