@@ -23,6 +23,7 @@ def csv_table(path: Path, columns: list[str]) -> "Iterator[csv.DictWriter[Any]]"
     """
     if path.is_dir():  # else only the renaming would fail, after hours
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = unfinished(path)
     try:
         # a file name may be no UTF-8; the table is all the same

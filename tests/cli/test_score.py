@@ -65,11 +65,18 @@ def test_overlays_appear_in_the_folder_asked_for(folder: Path):
     assert [path.name[:7] for path in overlays.iterdir()] == ["000001-"]
 
 
+def test_the_table_makes_its_own_folder(folder: Path):
+    out = folder.parent / "results" / "today" / "scores.csv"
+
+    assert care_score(folder, "--out", str(out)).exit_code == 0
+    assert out.is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
         (["--model", "knee"], "no model 'knee'; there are square"),
-        (["--out", "missing/scores.csv"], "No such file or directory"),
+        (["--out", "good.png/scores.csv"], "good.png: "),
         (["--out", "."], "is a directory"),
         (["--models", "missing"], "does not exist"),
         (["--workers", "-1"], "--workers"),
