@@ -95,7 +95,7 @@ def embedding(texture: Tensor, pooled: Tensor) -> Tensor:
     """
     mean = texture.mean((2, 3))
     variance = ((texture - mean[:, :, None, None]) ** 2).mean((2, 3))
-    return torch.cat([mean, (variance + 1e-8).sqrt(), pooled], 1)
+    return torch.cat([mean, variance.sqrt(), pooled], 1)
 
 
 def trace_class_weights(network: Network, example: Tensor) -> Callable[[Tensor], Tensor]:
