@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self, get_type_hints
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from imaging.errors import UnsuitableImage
 from imaging.image import Facts
@@ -103,6 +103,11 @@ class ModelCard:
                 if set(self.operating_points) != set(self.labels)
                 else []
             ),
+            *(
+                ["operating points from 0 to 1"]
+                if not all(0 <= point <= 1 for point in self.operating_points.values())
+                else []
+            ),
         ]
         if problems:
             raise BrokenModel(f"card of {self.name!r}: expected {', '.join(problems)}")
@@ -117,7 +122,7 @@ class ModelCard:
         """
         try:
             return cls.from_json(path.read_text(encoding="utf-8"))
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise BrokenModel(f"{path.parent.name}: cannot read {path.name}") from error
         except BrokenModel as error:
             raise BrokenModel(f"{path.parent.name}/{path.name}: {error}") from error
@@ -150,6 +155,13 @@ def _either(values: tuple[str, ...]) -> str:
     return " or ".join(values)
 
 
+def _is(value: object, kind: Any) -> bool:
+    """Whether a value from JSON is of a card's type; true and false are no numbers."""
+    if kind is Any:
+        return True
+    return isinstance(value, (int, float) if kind is float else kind) and type(value) is not bool
+
+
 def _strict(kind: Any, entries: Any, where: str) -> Any:
     """Build a card dataclass from parsed JSON, refusing what it does not know."""
     if not isinstance(entries, dict):
@@ -167,11 +179,18 @@ def _strict(kind: Any, entries: Any, where: str) -> Any:
                 raise BrokenModel(f"{where}: {name} must be a list of strings")
             values[name] = tuple(value)
         elif expected in (str, int, float):
-            numbers = (int, float) if expected is float else expected
-            if not isinstance(value, numbers) or isinstance(value, bool):
+            if not _is(value, expected):
                 raise BrokenModel(f"{where}: {name} must be {expected.__name__}")
             values[name] = expected(value)
-        else:
+        elif get_origin(expected) is Literal:
+            if value not in get_args(expected):
+                raise BrokenModel(f"{where}: {name} must be {_either(get_args(expected))}")
+            values[name] = value
+        else:  # an object
+            of = get_args(expected)[1]
+            if not isinstance(value, dict) or not all(_is(one, of) for one in value.values()):
+                kind_of = "numbers" if of is float else "anything"
+                raise BrokenModel(f"{where}: {name} must be an object of {kind_of}")
             values[name] = value
     missing = sorted(item.name for item in fields(kind) if item.name not in values)
     try:

@@ -18,6 +18,9 @@ from models.errors import BrokenModel, LabelNotFound
 CONTRACT_KEY = "care.contract"
 OUTPUTS = ("logits", "cams", "embedding")
 
+ROUNDING = 1e-6
+"""Evidence, on the scale of the logits, that float32 may make out of none."""
+
 
 class Outputs(NamedTuple):
     """What the graph puts out for N pictures.
@@ -89,14 +92,15 @@ class Prediction:
         Returns:
             The heatmap, float32 in [0, 1] with 1 at its hottest, shape `size`; and the raw peak:
             the largest value of a map cell over the picture, on the scale of the logits, whatever
-            the size wanted. Without positive evidence over the picture the heatmap is 0 everywhere
-            and so is the peak: noise is never stretched into heat.
+            the size wanted. Without positive evidence over the picture, beyond what rounding makes
+            of none, the heatmap is 0 everywhere and so is the peak: noise is never stretched into
+            heat.
         """
         cam = self.cams[self.index(label)]
         heatmap = self.placement.map_to_picture(cam, size)
         peak = float(cam[self.placement.cells(cam.shape)].max())
         hottest = float(heatmap.max())
-        if not (peak > 0 and hottest > 0):
+        if not (peak > ROUNDING and hottest > 0):
             return np.zeros_like(heatmap), 0.0
         return heatmap / hottest, peak
 
@@ -219,18 +223,13 @@ def session_for(
     except Exception as error:  # ONNX Runtime's errors share no base class but this
         raise BrokenModel(f"{name}: ONNX Runtime cannot load model.onnx: {error}") from error
     size = card.preprocessing.size
-    [images] = session.get_inputs()
+    inputs = [(one.name, one.type, one.shape[1:]) for one in session.get_inputs()]
     outputs = {output.name: output.shape for output in session.get_outputs()}
-    if (
-        images.name != "images"
-        or images.type != "tensor(uint8)"
-        or images.shape[1:] != [size, size, 3]
-    ):
+    if inputs != [("images", "tensor(uint8)", [size, size, 3])]:
         raise BrokenModel(
-            f"{name}: input is {images.name} {images.type} {images.shape}, "
-            f"expected images tensor(uint8) [N, {size}, {size}, 3]"
+            f"{name}: inputs are {inputs}, expected images tensor(uint8) [N, {size}, {size}, 3]"
         )
-    if set(outputs) != set(OUTPUTS) or outputs["logits"][1] != len(card.labels):
+    if set(outputs) != set(OUTPUTS) or outputs["logits"][1:] != [len(card.labels)]:
         raise BrokenModel(
             f"{name}: outputs are {outputs}, expected {', '.join(OUTPUTS)} "
             f"for {len(card.labels)} labels"

@@ -12,8 +12,11 @@ def shipped_models() -> Path:
 
 
 def model_names(folder: Path) -> list[str]:
-    """Names of the models below a folder: each subfolder that has a card."""
-    return sorted(card.parent.name for card in folder.glob("*/card.json"))
+    """Names of the models below a folder: each subfolder that has a card and is not hidden.
+
+    A hidden one is a draft, which an export has yet to finish.
+    """
+    return sorted(card.parent.name for card in folder.glob("[!.]*/card.json"))
 
 
 def load_one(folder: Path, name: str, *, threads: int = 1) -> Classifier:

@@ -1,0 +1,172 @@
+"""A model's folder as it is loaded, and what its maps mean."""
+
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+
+from imaging.image import Facts, MedicalImage
+from models.classifier import Classifier, Prediction, session_for
+from models.errors import BrokenModel, LabelNotFound, ModelNotFound
+from models.store import load_all, load_one
+from tests.factories import bright_square
+from tests.models_factory import square_model
+
+
+def picture(pixels: np.ndarray) -> MedicalImage:
+    height, width = pixels.shape[:2]
+    return MedicalImage(pixels, Facts(kind="png", width=width, height=height))
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory) -> Classifier:
+    return Classifier.load(square_model(tmp_path_factory.mktemp("models")))
+
+
+def with_map(prediction: Prediction, cams: np.ndarray) -> Prediction:
+    return Prediction(
+        prediction.labels,
+        prediction.probabilities,
+        cams.astype(np.float32),
+        prediction.placement,
+        prediction.embedding,
+    )
+
+
+def test_the_answer_is_ranked_and_adds_up_to_one(classifier):
+    [found] = classifier.classify([picture(bright_square(300, 200, top=20, left=100, side=60))])
+
+    assert found.top == "square"
+    assert [label for label, _ in found.ranked()] == ["square", "dark"]
+    assert sum(probability for _, probability in found.ranked()) == pytest.approx(1)
+
+
+def test_a_picture_gets_the_same_answer_alone_and_among_others(classifier):
+    pictures = [
+        picture(bright_square(90 + 40 * n, 300 - 30 * n, top=9 * n, left=20, side=30 + n))
+        for n in range(5)
+    ]
+
+    together = classifier.classify(pictures)
+
+    for one, alone in zip(together, map(classifier.classify, [[p] for p in pictures]), strict=True):
+        np.testing.assert_allclose(one.probabilities, alone[0].probabilities, atol=1e-6)
+        np.testing.assert_allclose(one.cams, alone[0].cams, atol=1e-6)
+    assert classifier.classify([]) == []
+
+
+def test_the_heatmap_has_its_peak_on_the_square_whatever_its_size(classifier):
+    [found] = classifier.classify([picture(bright_square(400, 700, top=300, left=40, side=90))])
+
+    peaks = set()
+    for size in (None, (100, 175), (31, 57)):
+        heatmap, peak = found.heatmap("square", size)
+        height, width = heatmap.shape
+        row, column = np.unravel_index(heatmap.argmax(), heatmap.shape)
+        assert 300 / 400 <= (row + 0.5) / height <= 390 / 400
+        assert 40 / 700 <= (column + 0.5) / width <= 130 / 700
+        assert (heatmap.min(), heatmap.max()) == (0, 1)
+        peaks.add(peak)
+    assert len(peaks) == 1
+
+
+@pytest.mark.parametrize("noise", [0, 1e-9, -1.0, np.nan])
+def test_a_map_without_evidence_is_no_heat(classifier, noise):
+    [found] = classifier.classify([picture(np.zeros((50, 70), np.uint8))])
+    rng = np.random.default_rng(0)
+
+    heatmap, peak = with_map(found, noise * rng.random(found.cams.shape)).heatmap("square")
+
+    assert peak == 0
+    assert heatmap.shape == (50, 70)
+    assert not heatmap.any()
+
+
+def test_evidence_in_the_padding_alone_is_no_heat(classifier):
+    [found] = classifier.classify([picture(np.zeros((20, 200), np.uint8))])
+    cams = np.zeros_like(found.cams)
+    cams[:, 0] = 5  # far above the picture
+
+    heatmap, peak = with_map(found, cams).heatmap("square")
+
+    assert peak == 0
+    assert not heatmap.any()
+
+
+def test_a_label_that_is_not_there_is_answered_with_those_that_are(classifier):
+    [found] = classifier.classify([picture(np.zeros((9, 9), np.uint8))])
+
+    with pytest.raises(LabelNotFound, match="dark, square"):
+        found.heatmap("circle")
+
+
+def test_weights_other_than_the_card_means_are_refused(tmp_path):
+    folder = square_model(tmp_path)
+    with (folder / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+
+    with pytest.raises(BrokenModel, match="has digest"):
+        Classifier.load(folder)
+
+
+def test_a_card_that_the_graph_does_not_know_is_refused(tmp_path):
+    folder = square_model(tmp_path)
+    entries = json.loads((folder / "card.json").read_text())
+    entries["labels"].reverse()
+    (folder / "card.json").write_text(json.dumps(entries))
+
+    with pytest.raises(BrokenModel, match="disagree"):
+        Classifier.load(folder)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "card.json"])
+def test_a_missing_file_is_a_broken_model(tmp_path, name):
+    folder = square_model(tmp_path)
+    (folder / name).unlink()
+
+    with pytest.raises(BrokenModel, match=name):
+        Classifier.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda graph: graph.output.pop(), "outputs are"),
+        (lambda graph: graph.input[0].type.tensor_type.shape.dim.pop(), "inputs are|cannot load"),
+        (lambda graph: graph.input.append(onnx.ValueInfoProto(name="x")), "inputs are|cannot load"),
+        (lambda graph: graph.node.pop(), "cannot load"),
+    ],
+)
+def test_a_graph_that_breaks_the_contract_is_refused(tmp_path, harm, words):
+    folder = square_model(tmp_path)
+    model = onnx.load(folder / "model.onnx")
+    harm(model.graph)
+    card = Classifier.load(folder).card
+
+    with pytest.raises(BrokenModel, match=words):
+        session_for(model.SerializeToString(), card)
+
+
+def test_models_are_found_by_their_folders(tmp_path):
+    square_model(tmp_path, "first")
+    square_model(tmp_path, "second")
+    (tmp_path / "notes").mkdir()
+    shutil.move(square_model(tmp_path, "third"), tmp_path / ".third.draft")
+
+    assert list(load_all(tmp_path)) == ["first", "second"]
+    with pytest.raises(ModelNotFound, match="first, second"):
+        load_one(tmp_path, "../first")
+
+
+def test_a_folder_under_another_name_is_refused(tmp_path):
+    shutil.move(square_model(tmp_path, "chest"), tmp_path / "knee")
+
+    with pytest.raises(BrokenModel, match="card is that of 'chest'"):
+        load_one(tmp_path, "knee")
+
+
+def test_no_models_at_all_is_a_mistake_of_the_deployment(tmp_path):
+    with pytest.raises(BrokenModel, match="no models"):
+        load_all(tmp_path)
