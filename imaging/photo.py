@@ -15,6 +15,11 @@ from imaging.image import Facts, ImageFile
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
 
+# Bits per sample that a PNG may have, by its color type (ISO 15948, table 11.1).
+PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+# The decoder's own limit, in pixels.
+LONGEST_PNG_SIDE = 1_000_000
+
 # How to bring a picture upright, by EXIF orientation (tag 0x0112); 1 is upright already.
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda pixels: cv2.flip(pixels, 1),
@@ -55,6 +60,8 @@ def open_photo(data: bytes, max_megapixels: float) -> ImageFile:
             f"{width}x{height} are {width * height / 1e6:.0f} megapixels, "
             f"at most {max_megapixels:g} are decoded"
         )
+    if kind == "png" and max(width, height) > LONGEST_PNG_SIDE:
+        raise ImageTooLarge(f"{width}x{height}: a side may have {LONGEST_PNG_SIDE} pixels")
     decode = partial(_decode, data, kind, (height, width), orientation)
     if orientation >= 5:
         width, height = height, width
@@ -80,7 +87,9 @@ def _png_header(data: bytes) -> tuple[int, int, int]:
         if not seen and (name != b"IHDR" or length != 13):
             raise UnreadableImage("a damaged PNG: does not start with its size")
         if name == b"IHDR":
-            width, height = struct.unpack_from(">II", body)
+            width, height, depth, color = struct.unpack_from(">IIBB", body)
+            if depth not in PNG_DEPTHS.get(color, ()):
+                raise UnreadableImage(f"a damaged PNG: {depth} bits of color type {color}")
         elif name == b"acTL" and b"IDAT" not in seen:
             raise UnsupportedImage("an animated PNG, expected one still picture")
         elif name == b"eXIf":

@@ -65,7 +65,7 @@ function inWords({ code, message }) {
     unreadable: "This file can't be read as a picture",
     unsupported: "This kind of file can't be used",
     too_large: "This file is too large",
-    not_suitable: "This picture does not suit the model",
+    not_suitable: "This picture was not shown to the model",
     model_required: "Please choose a model",
     bad_option: "Please look at the options",
     model_unavailable: "The model is not available",

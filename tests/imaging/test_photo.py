@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from imaging.errors import UnreadableImage, UnsupportedImage
+from imaging.errors import ImagingError, UnreadableImage, UnsupportedImage
 from imaging.reading import open_image, read_image
 from tests.factories import as_jpeg, as_png, make_color, make_film, png_chunk, raw_png
 
@@ -128,3 +128,22 @@ def test_a_png_with_a_wrong_checksum_is_refused():
 
     with pytest.raises(UnreadableImage, match="checksum"):
         open_image(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("size", "depth", "color", "words"),
+    [
+        ((4, 4), 3, 0, "3 bits of color type 0"),
+        ((4, 4), 8, 5, "8 bits of color type 5"),
+        ((4, 4), 16, 3, "16 bits of color type 3"),
+        ((2_000_000, 1), 8, 0, "a side may have"),
+    ],
+)
+def test_a_png_header_that_no_decoder_takes_is_refused_without_a_word_on_stderr(
+    capfd, size, depth, color, words
+):
+    data = raw_png(struct.pack(">IIBBBBB", *size, depth, color, 0, 0, 0), [bytes(8)] * 4)
+
+    with pytest.raises(ImagingError, match=words):
+        read_image(data)
+    assert capfd.readouterr().err == ""
