@@ -125,8 +125,9 @@ def _padding(values: np.ndarray, form: PixelFormat, header: Header) -> np.ndarra
 
 
 def _is_inverted(form: PixelFormat, header: Header) -> bool:
-    shape = header.text("PresentationLUTShape")
-    return shape == "INVERSE" or (form.photometric == "MONOCHROME1" and shape != "IDENTITY")
+    # MONOCHROME1 with the shape IDENTITY contradicts itself (PS3.3 C.8.11.3.1.2 wants INVERSE); like
+    # most viewers, trust the photometric interpretation, without which the pixels have no meaning.
+    return form.photometric == "MONOCHROME1" or header.text("PresentationLUTShape") == "INVERSE"
 
 
 def _is_signed(header: Header) -> bool:

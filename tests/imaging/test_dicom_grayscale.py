@@ -219,6 +219,13 @@ def test_the_presentation_lut_shape_inverts_too_but_not_twice():
     np.testing.assert_array_equal(read_image(as_bytes(both)).pixels, 255 - plain)
 
 
+def test_monochrome1_is_inverted_also_where_the_lut_shape_contradicts_it():
+    film = make_film()
+    plain = read_image(as_bytes(make_dicom(film, **WINDOW))).pixels
+    odd = make_dicom(film, photometric="MONOCHROME1", PresentationLUTShape="IDENTITY", **WINDOW)
+    np.testing.assert_array_equal(read_image(as_bytes(odd)).pixels, 255 - plain)
+
+
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 @pytest.mark.parametrize("attributes", [{}, WINDOW, {"PixelPaddingValue": 7}])
 def test_a_constant_picture_has_one_brightness(photometric, attributes):
