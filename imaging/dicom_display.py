@@ -125,8 +125,8 @@ def _padding(values: np.ndarray, form: PixelFormat, header: Header) -> np.ndarra
 
 
 def _is_inverted(form: PixelFormat, header: Header) -> bool:
-    # MONOCHROME1 with the shape IDENTITY contradicts itself (PS3.3 C.8.11.3.1.2 wants INVERSE); like
-    # most viewers, trust the photometric interpretation, without which the pixels have no meaning.
+    # MONOCHROME1 with the shape IDENTITY contradicts itself (PS3.3 C.8.11.3.1.2 wants INVERSE):
+    # like most viewers, trust the photometric interpretation, without which pixels mean nothing.
     return form.photometric == "MONOCHROME1" or header.text("PresentationLUTShape") == "INVERSE"
 
 

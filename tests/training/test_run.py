@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+import time
 import tomllib
 
 import numpy as np
@@ -104,6 +105,28 @@ def test_a_killed_run_resumes_to_the_weights_of_an_undisturbed_one(
             steps(tmp_path / "undisturbed" / f"{stage}.steps.csv"),
             steps(tmp_path / "killed" / f"{stage}.steps.csv"),
         )
+
+
+@pytest.mark.long
+def test_a_run_killed_for_good_resumes_as_well(data, tmp_path):
+    start = [sys.executable, "-c", "from cli.main import app; app()", "train"]
+    start += [str(lesion_run(data)), "--data", str(data), "--folder"]
+    # Both in processes of their own: the number of threads changes the last digits of a sum.
+    subprocess.run([*start, str(tmp_path / "undisturbed")], check=True, cwd=tmp_path, timeout=240)
+    command = [*start, str(tmp_path / "killed")]
+    process = subprocess.Popen(command, cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / "stage1.last.ckpt").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    subprocess.run(command, check=True, cwd=tmp_path, timeout=240)
+    one = load_file(tmp_path / "undisturbed" / "stage2.safetensors")
+    other = load_file(tmp_path / "killed" / "stage2.safetensors")
+    for name, weights in one.items():
+        np.testing.assert_array_equal(weights, other[name], err_msg=name)
 
 
 def test_two_processes_have_the_losses_of_one(load, data, tmp_path):
