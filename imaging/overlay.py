@@ -1,6 +1,7 @@
-"""Heatmap over picture, ready to encode: what a model saw, drawn where it saw it."""
+"""Heatmap over picture, encoded: what a model saw, drawn where it saw it."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,41 +17,54 @@ COLORMAPS = {
 
 CAPTION = "model attention, not a segmentation"
 
+LEVELS = (0.25, 0.5, 0.75)
+"""Where contour lines run, as shares of the peak."""
+
+FORMATS: dict[str, list[int]] = {
+    "png": [],
+    "jpeg": [cv2.IMWRITE_JPEG_QUALITY, 90],
+    "webp": [cv2.IMWRITE_WEBP_QUALITY, 90],
+}
+"""How a picture may be encoded, and with which of OpenCV's settings."""
+
 # In pixels: smaller letters are not legible, larger ones are not needed.
 SMALLEST_TEXT, LARGEST_TEXT = 9, 64
-# The legend may cover no more than this part of the picture's height.
-LEGEND_SHARE = 0.25
+# The legend may cover no more than this part of the picture's height; what has to be said, more.
+LEGEND_SHARE, LARGEST_SHARE = 0.25, 0.5
 
-WHITE = (255, 255, 255)
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
 def overlay(
     picture: np.ndarray,
     heatmap: np.ndarray,
     *,
+    style: Literal["heat", "contour"] = "heat",
     opacity: float = 0.4,
     colormap: str = "turbo",
     peak: float,
     label: str,
     caption: str | None = CAPTION,
-    note: str | None = None,
+    notes: Sequence[str] = (),
 ) -> np.ndarray:
     """Lay a heatmap over its picture, with a color bar and words in the lower left corner.
 
     A pixel's heat is also how much of the color is seen there: where there is no heat, the picture
     is left as it is. The bar's scale is absolute, so that weak evidence can be told from strong.
-    What does not fit legibly on a small picture is left out.
+    Label and caption are left out of a small picture if they do not fit legibly. Where not even
+    bar and notes fit, the heat is left out too: there is none without its scale.
 
     Args:
         picture: uint8, gray (H, W) or RGB (H, W, 3).
         heatmap: Evidence relative to its peak, in [0, 1]; shape (H, W).
-        opacity: Share of the color where the heat is 1, in [0, 1].
+        style: "heat" colors the picture; "contour" draws lines at `LEVELS` and leaves the rest.
+        opacity: Share of the color where the heat is 1, in [0, 1]. Lines are always opaque.
         colormap: One of `COLORMAPS`.
         peak: Evidence where the heat is 1, in units of the logits; 0 where there is none, and the
             legend says so.
         label: Name of the class that the evidence is for.
         caption: A last line of small print; None for none.
-        note: One more line, above all others.
+        notes: What nobody may miss who looks at the heat.
 
     Returns:
         RGB uint8, shape (H, W, 3).
@@ -70,19 +84,19 @@ def overlay(
         raise ValueError(f"peak is {peak}, expected a number from 0 on")
     colors = _colors(colormap)
     rgb = cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB) if picture.ndim == 2 else picture.copy()
-    if peak > 0:
+    legend = _Legend(rgb)
+    if not peak > 0:
+        legend.draw([*notes, f"no positive evidence for {label}"], below=caption)
+        return rgb
+    bar = _Bar(_steps(colors) if style == "contour" else colors, f"{peak:.2g}")
+    must: list[Line] = [*notes, bar]
+    if legend.fits(must):
         heat = np.asarray(heatmap, np.float32)
-        share = heat * np.float32(opacity)
-        index = np.rint(heat * 255).astype(np.uint8)
-        rgb = cv2.blendLinear(rgb, cv2.applyColorMap(index, colors), 1 - share, share)
-        lines: list[str | _Bar | None] = [
-            note,
-            f"evidence for {label}",
-            _Bar(colors, f"{peak:.2g} logits"),
-        ]
-    else:
-        lines = [note, f"no positive evidence for {label}"]
-    _Legend(rgb).draw([line for line in [*lines, caption] if line])
+        if style == "contour":
+            _contours(rgb, heat, colors)
+        else:
+            rgb[:] = _blend(rgb, heat, colors, opacity)
+        legend.draw(must, above=f"evidence for {label}", below=caption)
     return rgb
 
 
@@ -105,11 +119,11 @@ def shrink(picture: np.ndarray, max_side: int) -> np.ndarray:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
-def encode_png(picture: np.ndarray) -> bytes:
-    """Encode gray (H, W) or RGB (H, W, 3) uint8 as PNG: pixels and nothing else."""
+def encode(picture: np.ndarray, kind: str = "png") -> bytes:
+    """Encode gray (H, W) or RGB (H, W, 3) uint8 as one of `FORMATS`: pixels and nothing else."""
     if picture.ndim == 3:
         picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".png", picture)
+    _, data = cv2.imencode(f".{kind}", picture, FORMATS[kind])
     return data.tobytes()
 
 
@@ -121,11 +135,40 @@ def _colors(colormap: str) -> np.ndarray:
     return cv2.applyColorMap(ramp, COLORMAPS[colormap])[..., ::-1].copy()
 
 
+def _steps(colors: np.ndarray) -> np.ndarray:
+    """The same where each color stays that of the contour line below it; black below the first."""
+    edges = [round(255 * level) for level in LEVELS]
+    steps = np.zeros_like(colors)
+    for start, end in zip(edges, [*edges[1:], 256], strict=True):
+        steps[start:end] = colors[start]
+    return steps
+
+
+def _blend(rgb: np.ndarray, heat: np.ndarray, colors: np.ndarray, opacity: float) -> np.ndarray:
+    share = heat * np.float32(opacity)
+    index = np.rint(heat * 255).astype(np.uint8)
+    return cv2.blendLinear(rgb, cv2.applyColorMap(index, colors), 1 - share, share)
+
+
+def _contours(rgb: np.ndarray, heat: np.ndarray, colors: np.ndarray) -> None:
+    """Draw lines around all that is hotter than each level, dark-rimmed to be seen on white."""
+    width = max(1, round(min(heat.shape) / 300))
+    for level in LEVELS:
+        hot = (heat >= level).astype(np.uint8)
+        lines, _ = cv2.findContours(hot, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        color = tuple(map(int, colors[round(255 * level), 0]))
+        cv2.drawContours(rgb, lines, -1, BLACK, 3 * width, cv2.LINE_AA)
+        cv2.drawContours(rgb, lines, -1, color, width, cv2.LINE_AA)
+
+
 class _Bar(NamedTuple):
-    """A line that is a color bar: `0 ▒▒▓▓██ peak`."""
+    """A line that is a color bar: `0 ▒▒▓▓██ peak logits`, as long as there is room for."""
 
     colors: np.ndarray
     peak: str
+
+
+Line = str | _Bar
 
 
 class _Legend:
@@ -139,41 +182,86 @@ class _Legend:
         self.text = min(max(wanted, SMALLEST_TEXT), LARGEST_TEXT)
         self.margin = self.text * 2 // 3
         self.row = round(self.text * 1.6)
+        self.inner = self.width - 2 * self.margin
 
-    def draw(self, lines: list[str | _Bar]) -> None:
-        """Draw the lines from top to bottom.
+    def fits(self, must: Sequence[Line]) -> bool:
+        """Whether all of these lines can be drawn."""
+        rows = self._wrapped(must)
+        return bool(rows) and len(rows) <= self._room(LARGEST_SHARE)
 
-        Lines that are too long are left out, and the last ones where there is no room for all.
+    def draw(
+        self, must: Sequence[Line], *, above: str | None = None, below: str | None = None
+    ) -> None:
+        """Draw lines from top to bottom, wrapped where they are too long.
+
+        Args:
+            must: Nothing at all is drawn if not all of these fit.
+            above: One more line before them, if there is room.
+            below: One more line after them, likewise.
         """
-        room = int(self.height * LEGEND_SHARE) // self.row
-        fitting = [line for line in lines if self._width(line) <= self.width - 2 * self.margin]
-        lines = fitting[:room]
-        if not lines:
+        if not self.fits(must):
             return
-        top = self.height - len(lines) * self.row - self.margin
-        right = max(map(self._width, lines)) + 2 * self.margin
+        rows = self._wrapped(must)
+        for lines in ([above, *must], [above, *must, below], [*must, below]):
+            more = self._wrapped([line for line in lines if line])
+            if len(rows) < len(more) <= self._room(LEGEND_SHARE):
+                rows = more
+        top = self.height - len(rows) * self.row - self.margin
+        right = max(map(self._width, rows)) + 2 * self.margin
         patch = self.rgb[top:, :right]
         patch[:] = cv2.convertScaleAbs(patch, alpha=0.35)
-        for row, line in enumerate(reversed(lines)):
+        for row, line in enumerate(reversed(rows)):
             baseline = self.height - self.margin - row * self.row
             if isinstance(line, str):
                 self._write(line, self.margin, baseline)
             else:
                 self._bar(line, baseline)
 
-    def _width(self, line: str | _Bar) -> int:
+    def _room(self, share: float) -> int:
+        """How many rows may be drawn if the legend covers so much of the picture's height."""
+        return min(int(self.height * share), self.height - self.margin) // self.row
+
+    def _wrapped(self, lines: Sequence[Line]) -> list[Line]:
+        """The lines as rows no wider than the picture; none at all if a word is too long for it."""
+        rows: list[Line] = []
+        for line in lines:
+            if self._width(line) <= self.inner:
+                rows.append(line)
+                continue
+            row = ""
+            for word in line.split() if isinstance(line, str) else ():
+                if row and self._width(f"{row} {word}") > self.inner:
+                    rows.append(row)
+                    row = ""
+                row = f"{row} {word}" if row else word
+                if self._width(word) > self.inner:
+                    return []
+            if not row:
+                return []
+            rows.append(row)
+        return rows
+
+    def _width(self, line: Line) -> int:
+        """Pixels from the left end to the right; the bar is as long as there is room for."""
         if isinstance(line, str):
             _, _, width, _ = cv2.getTextSize((0, 0), line, (0, 0), self.font, self.text, 400)
             return width
-        return self._width("0") + self._width(line.peak) + 2 * self.margin + 8 * self.text
+        around = self._width("0") + 2 * self.margin
+        least = around + self._width(line.peak) + 2 * self.text
+        wanted = around + self._width(f"{line.peak} logits") + 8 * self.text
+        return max(least, min(wanted, self.inner))
 
     def _write(self, words: str, left: int, baseline: int) -> None:
         cv2.putText(self.rgb, words, (left, baseline), WHITE, self.font, self.text, 400)
 
     def _bar(self, line: _Bar, baseline: int) -> None:
         left = 2 * self.margin + self._width("0")
-        length = 8 * self.text
+        room = self.width - left - 2 * self.margin
+        words = f"{line.peak} logits"
+        if room - self._width(words) < 2 * self.text:
+            words = line.peak
+        length = min(8 * self.text, room - self._width(words))
         ramp = line.colors[np.linspace(0, 255, length).astype(np.uint8), 0]
         self.rgb[baseline - round(self.text * 0.75) : baseline, left : left + length] = ramp
         self._write("0", self.margin, baseline)
-        self._write(line.peak, left + length + self.margin, baseline)
+        self._write(words, left + length + self.margin, baseline)

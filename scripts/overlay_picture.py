@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from imaging.image import Facts, MedicalImage
-from imaging.overlay import encode_png, overlay
+from imaging.overlay import encode, overlay
 from models.store import load_one, shipped_models
 
 HEIGHT, WIDTH = 360, 440
@@ -49,7 +49,7 @@ def main() -> None:
     label = options.label or prediction.top
     heatmap, peak = prediction.heatmap(label)
     drawn = overlay(pixels, heatmap, peak=peak, label=label)
-    options.out.write_bytes(encode_png(np.hstack([pixels, drawn])))
+    options.out.write_bytes(encode(np.hstack([pixels, drawn])))
 
 
 if __name__ == "__main__":

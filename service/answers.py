@@ -6,7 +6,7 @@ from urllib.parse import quote
 import numpy as np
 from fastapi.responses import JSONResponse, Response
 
-from imaging.overlay import encode_png, overlay, shrink
+from imaging.overlay import encode, overlay, shrink
 from models.card import ModelCard
 from service.forms import ClassifyOptions, ExplainOptions
 from service.metrics import STAGE_SECONDS
@@ -47,7 +47,7 @@ def explanation(reading: Reading, options: ExplainOptions, request_id: str) -> R
         if options.output == "heatmap":
             png = _gray_png(heatmap)
         else:
-            png = encode_png(
+            png = encode(
                 overlay(
                     picture,
                     heatmap,
@@ -55,7 +55,7 @@ def explanation(reading: Reading, options: ExplainOptions, request_id: str) -> R
                     colormap=options.colormap,
                     peak=peak,
                     label=target,
-                    note="forced: not suitable" if reading.overridden else None,
+                    notes=["forced: not suitable"] if reading.overridden else [],
                 )
             )
         if options.output == "json":
@@ -131,12 +131,12 @@ def _layers(reading: Reading, options: ExplainOptions, request_id: str) -> Layer
         heatmap, peak = reading.prediction.heatmap(label, size)
         layers.append(Layer(label=label, peak=peak, heatmap=_base64(_gray_png(heatmap))))
     return LayersReport(
-        **dict(_report(reading, request_id)), picture=_base64(encode_png(picture)), layers=layers
+        **dict(_report(reading, request_id)), picture=_base64(encode(picture)), layers=layers
     )
 
 
 def _gray_png(heatmap: np.ndarray) -> bytes:
-    return encode_png(np.rint(heatmap * 255).astype(np.uint8))
+    return encode(np.rint(heatmap * 255).astype(np.uint8))
 
 
 def _base64(content: bytes) -> str:

@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
-from imaging.overlay import encode_png, overlay
+from imaging.overlay import encode, overlay
 from training.data.cache import PictureCache
 from training.data.samples import Sample, SampleList
 from training.network import Network
@@ -55,9 +55,7 @@ class RunLog:
 
     def sheet(self, picture: np.ndarray, epoch: int) -> None:
         """A sheet of overlays, uint8 RGB (H, W, 3)."""
-        self.path.with_name(f"{self.stage}.attention-{epoch:03d}.png").write_bytes(
-            encode_png(picture)
-        )
+        self.path.with_name(f"{self.stage}.attention-{epoch:03d}.png").write_bytes(encode(picture))
         self.board.add_image("attention", picture, epoch, dataformats="HWC")
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from imaging.errors import ImagingError
 from imaging.image import Facts, MedicalImage
-from imaging.overlay import encode_png, overlay, shrink
+from imaging.overlay import encode, overlay, shrink
 from imaging.reading import open_image
 from models.classifier import Prediction
 from models.store import load_one
@@ -110,8 +110,8 @@ def _draw(picture: MedicalImage, prediction: Prediction, forced: str | None) -> 
     """Draw the evidence for the top label, as PNG."""
     small = shrink(picture.pixels, OVERLAY_SIDE)
     heatmap, peak = prediction.heatmap(prediction.top, small.shape[:2])
-    note = f"forced: {forced[:60]}" if forced else None
-    return encode_png(overlay(small, heatmap, peak=peak, label=prediction.top, note=note))
+    notes = [f"forced: {forced[:60]}"] if forced else []
+    return encode(overlay(small, heatmap, peak=peak, label=prediction.top, notes=notes))
 
 
 def _digest(path: Path) -> str:

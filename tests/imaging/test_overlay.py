@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from imaging.overlay import COLORMAPS, encode_png, overlay, shrink
+from imaging.overlay import COLORMAPS, encode, overlay, shrink
 from imaging.reading import read_image
 from tests.factories import make_color, make_film
 
@@ -23,7 +23,7 @@ def spot(height: int, width: int) -> np.ndarray:
 def test_the_overlay_has_the_pictures_own_proportions(height, width, peak):
     film = make_film(height, width, bits=8)
 
-    result = overlay(film, spot(height, width), peak=peak, label="pneumonia", note="a note")
+    result = overlay(film, spot(height, width), peak=peak, label="pneumonia", notes=["a note"])
 
     assert result.shape == (height, width, 3)
     assert result.dtype == np.uint8
@@ -125,7 +125,7 @@ def test_shrinking_keeps_proportions_and_never_enlarges(height, width):
 
 @pytest.mark.parametrize("picture", [make_film(30, 40, bits=8), make_color(30, 40)])
 def test_a_png_is_pixels_and_nothing_else(picture):
-    data = encode_png(picture)
+    data = encode(picture)
 
     np.testing.assert_array_equal(read_image(data).pixels, picture)
     for chunk in (b"tEXt", b"iTXt", b"zTXt", b"tIME", b"eXIf", b"pHYs"):
