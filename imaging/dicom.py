@@ -3,11 +3,19 @@
 import numpy as np
 
 from imaging.dicom_display import color, grayscale
-from imaging.dicom_header import Header, check, facts, looks_like_dicom, read_header
+from imaging.dicom_header import (
+    Header,
+    check,
+    facts,
+    looks_like_dicom,
+    read_everything,
+    read_header,
+)
 from imaging.dicom_stored import PixelFormat, pixel_format, stored_values
-from imaging.image import ImageFile
+from imaging.errors import WindowNotFound
+from imaging.image import ImageFile, Window
 
-__all__ = ["looks_like_dicom", "open_dicom"]
+__all__ = ["looks_like_dicom", "open_dicom", "read_everything"]
 
 
 def open_dicom(data: bytes, max_megapixels: float) -> ImageFile:
@@ -24,11 +32,17 @@ def open_dicom(data: bytes, max_megapixels: float) -> ImageFile:
     check(header, max_megapixels)
     form = pixel_format(header)
     known = facts(header)
-    return ImageFile(known, lambda frame: _decode(header, form, known.frames, frame))
+    return ImageFile(
+        known, lambda frame, window: _decode(header, form, known.frames, frame, window)
+    )
 
 
-def _decode(header: Header, form: PixelFormat, frames: int, index: int) -> np.ndarray:
+def _decode(
+    header: Header, form: PixelFormat, frames: int, index: int, window: Window | int | None
+) -> np.ndarray:
     codes, form = stored_values(header, form, frames, index)
     if form.photometric in ("MONOCHROME1", "MONOCHROME2"):
-        return grayscale(codes, form, header, index)
+        return grayscale(codes, form, header, index, window)
+    if window is not None:
+        raise WindowNotFound("a color picture has no windows")
     return color(codes, form, header)

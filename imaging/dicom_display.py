@@ -14,7 +14,8 @@ from pydicom.pixels import apply_color_lut
 
 from imaging.dicom_header import Header, numbers, sequence, text, value
 from imaging.dicom_stored import PixelFormat
-from imaging.errors import UnreadableImage, foreign_errors
+from imaging.errors import UnreadableImage, WindowNotFound, foreign_errors
+from imaging.image import Window
 
 # [R, G, B] from [Y, Cb, Cr, 1], values 0 to 255 (PS3.3 C.7.6.3.1.2).
 YBR_FULL = np.array(
@@ -35,10 +36,20 @@ YBR_PARTIAL = np.array(
 Transform = Callable[[np.ndarray], np.ndarray]
 
 
-def grayscale(codes: np.ndarray, form: PixelFormat, header: Header, index: int) -> np.ndarray:
-    """Turn the stored codes of a MONOCHROME frame into brightness, uint8, (H, W)."""
+def grayscale(
+    codes: np.ndarray,
+    form: PixelFormat,
+    header: Header,
+    index: int,
+    chosen: Window | int | None = None,
+) -> np.ndarray:
+    """Turn the stored codes of a MONOCHROME frame into brightness, uint8, (H, W).
+
+    Raises:
+        ImagingError: Damaged tables, or the file has no such window as was chosen.
+    """
     modality = _modality(header, index)
-    window = _window(header, index)
+    window = _window(header, index, chosen)
     inverted = _is_inverted(form, header)
     if codes.dtype.itemsize > 2:
         values = modality(_values(codes, form))
@@ -81,20 +92,40 @@ def _rescale(header: Header, index: int) -> tuple[float, float]:
     return (slope or [1.0])[0] or 1.0, (intercept or [0.0])[0]
 
 
-def _window(header: Header, index: int) -> Transform | None:
-    """The first VOI LUT, or else the first window, to [0, 1] (PS3.3 C.11.2); None without any."""
+def _window(header: Header, index: int, chosen: Window | int | None) -> Transform | None:
+    """A VOI LUT or window, to [0, 1] (PS3.3 C.11.2); None where the file has none.
+
+    Those of the file are counted from 1, look-up tables first; without a choice it is the first.
+    """
     group = header.group("FrameVOILUTSequence", index)
-    if lut := _lut(group, "VOILUTSequence"):
-        _, intercept = _rescale(header, index)
-        table = _table(lut, header, _is_signed(header) or intercept < 0)
-        entries = table(np.arange(-(1 << 16), 1 << 16, dtype=np.float64))
-        low, high = entries.min(), entries.max()
-        return lambda values: (table(values) - low) / max(high - low, 1)
-    centers, widths = numbers(group, "WindowCenter"), numbers(group, "WindowWidth")
-    if not centers or not widths or widths[0] <= 0:
-        return None
-    center, width = centers[0], widths[0]
     shape = text(group, "VOILUTFunction")
+    if isinstance(chosen, Window):
+        return _ramp(chosen, shape)
+    tables = [item for item in sequence(group, "VOILUTSequence") if value(item, "LUTData")]
+    pairs = zip(numbers(group, "WindowCenter"), numbers(group, "WindowWidth"), strict=False)
+    windows = [Window(center, width) for center, width in pairs]
+    count = len(tables) + len(windows)
+    if chosen is not None and not 1 <= chosen <= count:
+        raise WindowNotFound(f"has {count} window{'s'[: count != 1]}, there is no window {chosen}")
+    number = (chosen or 1) - 1
+    if number < len(tables):
+        return _voi_table(tables[number], header, index)
+    if not windows or windows[number - len(tables)].width <= 0:
+        return None
+    return _ramp(windows[number - len(tables)], shape)
+
+
+def _voi_table(item: Dataset, header: Header, index: int) -> Transform:
+    _, intercept = _rescale(header, index)
+    table = _table(item, header, _is_signed(header) or intercept < 0)
+    entries = table(np.arange(-(1 << 16), 1 << 16, dtype=np.float64))
+    low, high = entries.min(), entries.max()
+    return lambda values: (table(values) - low) / max(high - low, 1)
+
+
+def _ramp(window: Window, shape: str) -> Transform:
+    """A window of one of the shapes of PS3.3 C.11.2.1.2 and C.11.2.1.3."""
+    center, width = window.center, window.width
     if shape == "SIGMOID":
         return lambda values: 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
     if shape != "LINEAR_EXACT" and width >= 1:

@@ -1,7 +1,7 @@
 """The DICOM header: what may be decoded at all, and the facts about it.
 
-Everything is read through `Header`, which knows only the attributes listed here: patient data are
-never even parsed.
+A picture is read through `Header`, which knows only the attributes listed here: patient data are
+never even parsed. `read_everything` parses them, for an answer in the file's own study.
 """
 
 import logging
@@ -213,6 +213,20 @@ def looks_like_dicom(data: bytes) -> bool:
     return len(data) > 8 and (little or big)
 
 
+def read_everything(data: bytes, most_bytes: int) -> Dataset:
+    """Parse a file up to its pixels, patient included. For no one but whoever sent the file.
+
+    Args:
+        data: The whole file.
+        most_bytes: Most bytes to inflate a deflated file to.
+
+    Raises:
+        ImagingError: No DICOM, or a deflated file that is too large.
+    """
+    with foreign_errors("a damaged DICOM header"):
+        return _parse(data, most_bytes, tags=None).dataset
+
+
 def read_header(data: bytes, most_bytes: int) -> Header:
     """Parse a file up to its pixels.
 
@@ -224,24 +238,24 @@ def read_header(data: bytes, most_bytes: int) -> Header:
         ImagingError: No DICOM, or a deflated file that is too large.
     """
     with foreign_errors("a damaged DICOM header"):
-        return _parse(data, most_bytes)
+        return _parse(data, most_bytes, TAGS)
 
 
-def _parse(data: bytes, most_bytes: int) -> Header:
+def _parse(data: bytes, most_bytes: int, tags: list[BaseTag | int] | None) -> Header:
     body = data
     if DeflatedExplicitVRLittleEndian.encode() in data[132:2048]:
         stream = BytesIO(data)
         stream.seek(132)
         read_dataset(stream, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
         stream = _Inflated(data[stream.tell() :], most_bytes)
-        dataset = read_dataset(stream, False, True, stop_when=_at_pixels, specific_tags=TAGS)
+        dataset = read_dataset(stream, False, True, stop_when=_at_pixels, specific_tags=tags)
         dataset.set_original_encoding(False, True)
         stream.reach(stream.tell() + 12 + _most_pixel_bytes(dataset))
         body = stream.getvalue()
         implicit, little, syntax = False, True, ExplicitVRLittleEndian
     else:
         stream = BytesIO(data)
-        dataset = dcmread(stream, force=True, stop_before_pixels=True, specific_tags=TAGS)
+        dataset = dcmread(stream, force=True, stop_before_pixels=True, specific_tags=tags)
         implicit, little = (bool(way) for way in dataset.original_encoding)
         named = dataset.file_meta.get("TransferSyntaxUID")
         syntax = UID(str(named)) if named else _guessed_syntax(implicit, little)

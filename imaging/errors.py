@@ -5,7 +5,8 @@ ImagingError                code
 ├── UnsupportedImage        unsupported    a valid file of a kind this project does not read
 ├── ImageTooLarge           too_large      more pixels than may be decoded
 ├── UnsuitableImage         not_suitable   a valid picture that the model was not made for
-└── FrameNotFound           bad_option     the frame asked for is not in the file
+├── FrameNotFound           bad_option     the frame asked for is not in the file
+└── WindowNotFound          bad_option     the window asked for is not in the file
 """
 
 from collections.abc import Iterator
@@ -53,6 +54,12 @@ class UnsuitableImage(ImagingError):
 
 class FrameNotFound(ImagingError):
     """The frame asked for is not in the file."""
+
+    code = "bad_option"
+
+
+class WindowNotFound(ImagingError):
+    """The window asked for is not in the file, or its picture cannot be windowed."""
 
     code = "bad_option"
 

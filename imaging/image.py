@@ -8,6 +8,19 @@ import numpy as np
 from imaging.errors import FrameNotFound, UnsupportedImage
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which values become shades of gray; those below are black, those above white.
+
+    Attributes:
+        center: Middle of them, on the scale after the modality transform.
+        width: How many there are, above 0.
+    """
+
+    center: float
+    width: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What the header of a file says about its picture; never who is on it.
@@ -15,7 +28,7 @@ class Facts:
     DICOM attributes are upper-case and stripped; "" where the file is silent or is no DICOM.
 
     Attributes:
-        kind: "dicom", "png" or "jpeg".
+        kind: "dicom", "png", "jpeg", "tiff" or "bmp".
         width: Columns of the upright picture, in pixels.
         height: Rows of the upright picture, in pixels.
         frames: How many frames the file holds.
@@ -67,17 +80,20 @@ class ImageFile:
 
     Attributes:
         facts: What the header says: enough to ask whether the picture suits a model.
-        decode: Decodes one frame, counted from 0, to display-ready pixels.
+        decode: Decodes one frame, counted from 0, to display-ready pixels, through a window as
+            in `read`.
     """
 
     facts: Facts
-    decode: Callable[[int], np.ndarray]
+    decode: Callable[[int, Window | int | None], np.ndarray]
 
-    def read(self, frame: int | None = None) -> MedicalImage:
+    def read(self, frame: int | None = None, window: Window | int | None = None) -> MedicalImage:
         """Decode one frame.
 
         Args:
             frame: Which one, counted from 1 as in DICOM; None for the only one.
+            window: A window in place of the file's, or which of the file's, counted from 1 and
+                its look-up tables first; None for the first.
 
         Raises:
             ImagingError: Several frames and none was chosen, no such frame, or damaged pixels.
@@ -87,4 +103,4 @@ class ImageFile:
             raise UnsupportedImage(f"has {count} frames, expected one; choose with frame=1…{count}")
         if frame is not None and not 1 <= frame <= count:
             raise FrameNotFound(f"has {count} frame{'s'[: count > 1]}, there is no frame {frame}")
-        return MedicalImage(self.decode((frame or 1) - 1), self.facts)
+        return MedicalImage(self.decode((frame or 1) - 1, window), self.facts)

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from imaging.codestream import START_OF_SCAN, Codestream, jpeg_segments
-from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage
-from imaging.image import Facts, ImageFile
+from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage, WindowNotFound
+from imaging.image import Facts, ImageFile, Window
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
@@ -48,11 +48,26 @@ def open_photo(data: bytes, max_megapixels: float) -> ImageFile:
         ImagingError: Damaged, truncated, animated, too large, or a rare variant not read.
     """
     if data.startswith(PNG):
-        kind = "png"
-        width, height, orientation = _png_header(data)
-    else:
-        kind = "jpeg"
-        width, height, orientation = _jpeg_header(data)
+        return still("png", data, *_png_header(data), max_megapixels)
+    return still("jpeg", data, *_jpeg_header(data), max_megapixels)
+
+
+def still(
+    kind: str, data: bytes, width: int, height: int, orientation: int, max_megapixels: float
+) -> ImageFile:
+    """A file that OpenCV can decode to one still picture.
+
+    Args:
+        kind: Its format, as `Facts` names it.
+        data: The whole file; what it says of its orientation is not seen by OpenCV.
+        width: Columns as stored.
+        height: Rows as stored.
+        orientation: How to bring the picture upright, one of `UPRIGHT`; any other is upright.
+        max_megapixels: Most pixels allowed, in millions.
+
+    Raises:
+        ImagingError: No pixels, or too many of them.
+    """
     if not width or not height:
         raise UnreadableImage(f"a {kind.upper()} of {width}x{height} pixels")
     if width * height > max_megapixels * 1e6:
@@ -65,7 +80,13 @@ def open_photo(data: bytes, max_megapixels: float) -> ImageFile:
     decode = partial(_decode, data, kind, (height, width), orientation)
     if orientation >= 5:
         width, height = height, width
-    return ImageFile(Facts(kind=kind, width=width, height=height), lambda _frame: decode())
+
+    def read(_frame: int, window: Window | int | None) -> np.ndarray:
+        if window is not None:
+            raise WindowNotFound(f"a {kind.upper()} has no windows")
+        return decode()
+
+    return ImageFile(Facts(kind=kind, width=width, height=height), read)
 
 
 def _png_header(data: bytes) -> tuple[int, int, int]:

@@ -36,6 +36,20 @@ class Outputs(NamedTuple):
     embedding: np.ndarray
 
 
+class Tensor(NamedTuple):
+    """An input or output of the graph.
+
+    Attributes:
+        name: Such as "images".
+        kind: Its type as ONNX Runtime names it, such as "tensor(uint8)".
+        shape: Length of each axis; a name, or None, where it is free.
+    """
+
+    name: str
+    kind: str
+    shape: list[int | str | None]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
     """A model's opinion of one picture.
@@ -159,6 +173,16 @@ class Classifier:
     def providers(self) -> list[str]:
         """Execution providers that are active, the preferred first."""
         return self._session.get_providers()
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """What the graph takes."""
+        return [Tensor(one.name, one.type, one.shape) for one in self._session.get_inputs()]
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """What the graph puts out."""
+        return [Tensor(one.name, one.type, one.shape) for one in self._session.get_outputs()]
 
     def run(self, images: np.ndarray) -> Outputs:
         """Run the graph on model inputs, uint8 (N, S, S, 3)."""

@@ -1,6 +1,8 @@
 """A reading → what is sent back: reports for programs, pictures for people."""
 
 import base64
+from collections.abc import Sequence
+from http import HTTPStatus
 from urllib.parse import quote
 
 import numpy as np
@@ -8,19 +10,31 @@ from fastapi.responses import JSONResponse, Response
 
 from imaging.overlay import encode, overlay, shrink
 from models.card import ModelCard
+from models.classifier import Classifier
 from service.forms import ClassifyOptions, ExplainOptions
 from service.metrics import STAGE_SECONDS
 from service.reading_room import Reading
 from service.reports import (
+    BatchItem,
     ClassifyReport,
     ExplainReport,
+    Explanation,
+    ExplanationsReport,
     ImageReport,
     LabelReport,
     Layer,
     LayersReport,
     ModelEntry,
+    ModelMetadata,
     ModelReport,
+    TensorReport,
 )
+from service.secondary_capture import secondary_capture
+
+DICOM = "application/dicom"
+
+DATATYPES = {"tensor(uint8)": "UINT8", "tensor(float)": "FP32"}
+"""ONNX Runtime's names of types → those of the open inference protocol."""
 
 LAYER_SIDE = 320
 """Longer side of a layer's heatmap, in pixels, at most: maps are a few cells wide, and smooth."""
@@ -31,53 +45,78 @@ def classification(reading: Reading, options: ClassifyOptions, request_id: str) 
     return JSONResponse(_report(reading, request_id).model_dump())
 
 
+def batch_item(reading: Reading, request_id: str) -> BatchItem:
+    """The answer of /classify_batch for one picture."""
+    return BatchItem(status=HTTPStatus.OK, result=_report(reading, request_id))
+
+
 def explanation(reading: Reading, options: ExplainOptions, request_id: str) -> Response:
     """The answer of /explain, as the options want it.
 
     Raises:
-        LabelNotFound: The model does not know the label to explain.
+        LabelNotFound: The model does not know a label to explain.
+        ImagingError: The file does not have what is to be shown.
+        BadOption: It cannot be answered with a DICOM file.
     """
-    target = options.target or reading.prediction.top
-    reading.prediction.index(target)
+    targets = options.target or (reading.prediction.top,)
+    for target in targets:
+        reading.prediction.index(target)
     with STAGE_SECONDS.labels(stage="render").time():
+        picture = shrink(reading.shown(options.display_window), options.max_side)
         if options.output == "layers":
-            return JSONResponse(_layers(reading, options, request_id).model_dump())
-        picture = shrink(reading.image.pixels, options.max_side)
-        heatmap, peak = reading.prediction.heatmap(target, picture.shape[:2])
+            return JSONResponse(_layers(reading, picture, request_id).model_dump())
+        maps = [reading.prediction.heatmap(target, picture.shape[:2]) for target in targets]
         if options.output == "heatmap":
-            png = _gray_png(heatmap)
+            drawn = [_gray(heatmap) for heatmap, _ in maps]
         else:
-            png = encode(
-                overlay(
-                    picture,
-                    heatmap,
-                    opacity=options.opacity,
-                    colormap=options.colormap,
-                    peak=peak,
-                    label=target,
-                    notes=["forced: not suitable"] if reading.overridden else [],
-                )
-            )
+            drawn = [
+                _draw(reading, picture, target, heatmap, peak, options)
+                for target, (heatmap, peak) in zip(targets, maps, strict=True)
+            ]
+        peaks = [peak for _, peak in maps]
         if options.output == "json":
-            report = ExplainReport(
-                **dict(_report(reading, request_id)),
-                target=target,
-                peak=peak,
-                overlay=_base64(png),
-            )
+            report = _explained(reading, targets, peaks, drawn, options, request_id)
             return JSONResponse(report.model_dump())
+        side_by_side = np.hstack(drawn)
+        if options.output == "dicom":
+            content, kind = secondary_capture(reading, side_by_side, targets, options), DICOM
+        else:
+            content, kind = encode(side_by_side, options.format), f"image/{options.format}"
     headers = {
         "X-Care-Model": quote(reading.classifier.card.name),
-        "X-Care-Target": quote(target),
-        "X-Care-Peak": f"{peak:.6g}",
-        "X-Care-Forced": "true" if reading.overridden else "false",
+        "X-Care-Target": ",".join(quote(target, safe="") for target in targets),
+        "X-Care-Peak": ",".join(f"{peak:.6g}" for peak in peaks),
+        "X-Care-Found": ",".join(_word(reading.found(target)) for target in targets),
+        "X-Care-Forced": _word(reading.overridden is not None),
     }
-    return Response(png, media_type="image/png", headers=headers)
+    return Response(content, media_type=kind, headers=headers)
 
 
 def model_entry(card: ModelCard) -> ModelEntry:
     """A model as GET /models lists it."""
     return ModelEntry(**dict(_model(card)), labels=list(card.labels))
+
+
+def model_metadata(classifier: Classifier) -> ModelMetadata:
+    """A model as the open inference protocol describes it."""
+    inputs, outputs = (
+        [
+            TensorReport(
+                name=tensor.name,
+                datatype=DATATYPES[tensor.kind],
+                shape=[size if isinstance(size, int) else -1 for size in tensor.shape],
+            )
+            for tensor in tensors
+        ]
+        for tensors in (classifier.inputs, classifier.outputs)
+    )
+    return ModelMetadata(
+        name=classifier.card.name,
+        versions=[classifier.card.version],
+        platform="onnxruntime_onnx",
+        inputs=inputs,
+        outputs=outputs,
+    )
 
 
 def _model(card: ModelCard) -> ModelReport:
@@ -101,6 +140,7 @@ def _report(reading: Reading, request_id: str) -> ClassifyReport:
             sha256=reading.sha256,
             frames=facts.frames,
             frame=reading.frame,
+            window=reading.window,
             modality=facts.modality,
             body_part=facts.body_part,
             view=facts.view,
@@ -111,7 +151,7 @@ def _report(reading: Reading, request_id: str) -> ClassifyReport:
                 label=label,
                 probability=round(probability, 6),
                 operating_point=card.operating_points[label],
-                found=probability >= card.operating_points[label],
+                found=reading.found(label),
             )
             for label, probability in reading.prediction.ranked()
         ],
@@ -121,23 +161,75 @@ def _report(reading: Reading, request_id: str) -> ClassifyReport:
     )
 
 
-def _layers(reading: Reading, options: ExplainOptions, request_id: str) -> LayersReport:
-    picture = shrink(reading.image.pixels, options.max_side)
+def _draw(
+    reading: Reading,
+    picture: np.ndarray,
+    target: str,
+    heatmap: np.ndarray,
+    peak: float,
+    options: ExplainOptions,
+) -> np.ndarray:
+    """The picture under the evidence for a label, uint8 RGB (H, W, 3)."""
+    notes = []
+    if reading.overridden is not None:
+        notes.append("forced: not suitable")
+    if not reading.found(target):
+        notes.append("below its operating point")
+    return overlay(
+        picture,
+        heatmap,
+        style=options.style,
+        opacity=options.opacity,
+        colormap=options.colormap,
+        peak=peak,
+        label=target,
+        notes=notes,
+    )
+
+
+def _explained(
+    reading: Reading,
+    targets: Sequence[str],
+    peaks: Sequence[float],
+    drawn: Sequence[np.ndarray],
+    options: ExplainOptions,
+    request_id: str,
+) -> ExplainReport | ExplanationsReport:
+    classified = dict(_report(reading, request_id))
+    explanations = [
+        Explanation(
+            target=target,
+            peak=peak,
+            overlay=_base64(encode(picture, options.format)),
+            media_type=f"image/{options.format}",
+        )
+        for target, peak, picture in zip(targets, peaks, drawn, strict=True)
+    ]
+    if len(explanations) > 1:
+        return ExplanationsReport(**classified, explanations=explanations)
+    return ExplainReport(**classified, **dict(explanations[0]))
+
+
+def _layers(reading: Reading, picture: np.ndarray, request_id: str) -> LayersReport:
     height, width = picture.shape[:2]
     scale = min(1, LAYER_SIDE / max(height, width))
     size = max(1, round(height * scale)), max(1, round(width * scale))
     layers = []
     for label, _ in reading.prediction.ranked():
         heatmap, peak = reading.prediction.heatmap(label, size)
-        layers.append(Layer(label=label, peak=peak, heatmap=_base64(_gray_png(heatmap))))
+        layers.append(Layer(label=label, peak=peak, heatmap=_base64(encode(_gray(heatmap)))))
     return LayersReport(
         **dict(_report(reading, request_id)), picture=_base64(encode(picture)), layers=layers
     )
 
 
-def _gray_png(heatmap: np.ndarray) -> bytes:
-    return encode(np.rint(heatmap * 255).astype(np.uint8))
+def _gray(heatmap: np.ndarray) -> np.ndarray:
+    return np.rint(heatmap * 255).astype(np.uint8)
 
 
 def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
+
+
+def _word(yes: bool) -> str:
+    return "true" if yes else "false"

@@ -7,6 +7,7 @@ the name it comes with; see forms.py for how it is read instead.
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,29 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from models.card import NOTICE
-from service.answers import classification, explanation, model_entry
-from service.errors import handle_errors
+from service.answers import (
+    batch_item,
+    classification,
+    explanation,
+    model_entry,
+    model_metadata,
+)
+from service.errors import OURS, BadForm, handle_errors, refusal
 from service.forms import ClassifyOptions, ExplainOptions, form_schema, read_form
 from service.front_desk import FrontDesk
 from service.reading_room import Reading, ReadingRoom
 from service.reports import (
+    BatchItem,
+    BatchReport,
     ClassifyReport,
     ErrorReport,
     ExplainReport,
+    ExplanationsReport,
     LayersReport,
+    LiveReport,
+    ModelMetadata,
     ModelsReport,
+    ReadyReport,
 )
 from service.settings import Settings
 
@@ -92,7 +105,7 @@ class CareService:
         Decoding, the model and rendering run beside the event loop, so that health checks and
         other uploads go on meanwhile.
         """
-        data, chosen = await read_form(request, options, self.settings)
+        [data], chosen = await read_form(request, options, self.settings)
 
         def work() -> Response:
             reading = self.room.read(data, chosen)
@@ -100,6 +113,31 @@ class CareService:
             return render(reading, chosen, request.state.request_id)
 
         return await anyio.to_thread.run_sync(work, limiter=self.seats)
+
+    async def answer_each(self, request: Request) -> BatchReport:
+        """Read a request's pictures beside each other; a bad one costs none but itself."""
+        files, chosen = await read_form(
+            request, ClassifyOptions, self.settings, most_files=self.settings.max_batch
+        )
+        request_id = request.state.request_id
+        items: list[BatchItem] = [BatchItem(status=0)] * len(files)
+
+        def work(index: int) -> None:
+            try:
+                if not files[index]:
+                    raise BadForm("`image` is empty")
+                reading = self.room.read(files[index], chosen)
+            except OURS as error:
+                status, report = refusal(error, request_id)
+                items[index] = BatchItem(status=status, error=report.error)
+            else:
+                request.state.model = reading.classifier.card.name
+                items[index] = batch_item(reading, request_id)
+
+        async with anyio.create_task_group() as tasks:
+            for index in range(len(files)):
+                tasks.start_soon(partial(anyio.to_thread.run_sync, work, index, limiter=self.seats))
+        return BatchReport(items=items, request_id=request_id)
 
 
 @app.post(
@@ -114,9 +152,26 @@ async def classify(request: Request) -> Response:
 
 
 @app.post(
+    "/classify_batch",
+    responses=REFUSALS,
+    openapi_extra={"requestBody": form_schema(ClassifyOptions, several=True)},
+)
+async def classify_batch(request: Request) -> BatchReport:
+    """What a model thinks of each of several pictures."""
+    return await _service().answer_each(request)
+
+
+@app.post(
     "/explain",
-    response_model=ExplainReport | LayersReport,
-    responses=REFUSALS | {200: {"content": {"image/png": {}}}},
+    response_model=ExplainReport | ExplanationsReport | LayersReport,
+    responses=REFUSALS
+    | {
+        200: {
+            "content": {
+                kind: {} for kind in ("image/png", "image/jpeg", "image/webp", "application/dicom")
+            }
+        }
+    },
     openapi_extra={"requestBody": form_schema(ExplainOptions)},
 )
 async def explain(request: Request) -> Response:
@@ -129,6 +184,26 @@ async def models() -> ModelsReport:
     """The models on offer."""
     classifiers = _service().room.classifiers.values()
     return ModelsReport(models=[model_entry(classifier.card) for classifier in classifiers])
+
+
+@app.get("/v2/health/live")
+async def live() -> LiveReport:
+    """Whether the service runs, as KServe's open inference protocol asks it."""
+    return LiveReport(live=True)
+
+
+@app.get("/v2/health/ready", responses={503: {"model": ReadyReport}})
+async def ready(response: Response) -> ReadyReport:
+    """Whether all models are loaded with the digests their cards say, likewise."""
+    is_ready = _service().room.ready
+    response.status_code = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
+    return ReadyReport(ready=is_ready)
+
+
+@app.get("/v2/models/{name}", responses={404: {"model": ErrorReport}, 503: {"model": ErrorReport}})
+async def metadata(name: str) -> ModelMetadata:
+    """What goes into a model and what comes out, likewise."""
+    return model_metadata(_service().room.named(name))
 
 
 @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)

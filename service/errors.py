@@ -18,6 +18,7 @@ from imaging.errors import (
     UnreadableImage,
     UnsuitableImage,
     UnsupportedImage,
+    WindowNotFound,
 )
 from models.errors import BrokenModel, LabelNotFound, ModelError, ModelNotFound
 from service.metrics import ERRORS
@@ -71,6 +72,7 @@ VERDICTS: dict[type[Exception], Verdict] = {
     UploadTooLarge: Verdict(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large"),
     UploadTooSlow: Verdict(HTTPStatus.REQUEST_TIMEOUT, "too_slow"),
     FrameNotFound: Verdict(HTTPStatus.BAD_REQUEST, "bad_option"),
+    WindowNotFound: Verdict(HTTPStatus.BAD_REQUEST, "bad_option"),
     BadOption: Verdict(HTTPStatus.BAD_REQUEST, "bad_option"),
     ModelRequired: Verdict(HTTPStatus.BAD_REQUEST, "model_required"),
     BadForm: Verdict(HTTPStatus.BAD_REQUEST, "bad_request"),
@@ -80,9 +82,13 @@ VERDICTS: dict[type[Exception], Verdict] = {
 }
 
 
+OURS = (ImagingError, ModelError, RequestError)
+"""What a file, a model or a request can be at fault with."""
+
+
 def handle_errors(app: FastAPI) -> None:
     """Let every error of an app end in the envelope, unknown paths and wrong methods included."""
-    for family in (ImagingError, ModelError, RequestError):
+    for family in OURS:
         app.add_exception_handler(family, _ours)
     app.add_exception_handler(HTTPException, _routing)
     app.add_exception_handler(ClientDisconnect, _gone)
@@ -90,8 +96,14 @@ def handle_errors(app: FastAPI) -> None:
 
 
 async def _ours(request: Request, error: Exception) -> JSONResponse:
+    status, report = refusal(error, request.state.request_id)
+    return _answer(request, status, report)
+
+
+def refusal(error: Exception, request_id: str) -> tuple[HTTPStatus, ErrorReport]:
+    """Status and envelope of one of `OURS`, counted."""
     status, code = next(VERDICTS[kind] for kind in type(error).__mro__ if kind in VERDICTS)
-    return _envelope(request, status, code, str(error))
+    return status, _envelope(code, str(error), request_id)
 
 
 async def _routing(request: Request, error: Exception) -> JSONResponse:
@@ -102,7 +114,8 @@ async def _routing(request: Request, error: Exception) -> JSONResponse:
         HTTPStatus.METHOD_NOT_ALLOWED: "this path does not answer to this method",
     }.get(status, status.description)
     code = status.phrase.lower().replace(" ", "_")
-    return _envelope(request, status, code, message, dict(error.headers or {}))
+    report = _envelope(code, message, request.state.request_id)
+    return _answer(request, status, report, dict(error.headers or {}))
 
 
 async def _gone(request: Request, error: Exception) -> Response:
@@ -114,19 +127,20 @@ async def _gone(request: Request, error: Exception) -> Response:
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     # The front desk writes the traceback to the log; the sender learns only where to look.
     message = "something went wrong here; the log has the details under this request_id"
-    return _envelope(request, HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", message)
+    report = _envelope("internal_error", message, request.state.request_id)
+    return _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, report)
 
 
-def _envelope(
+def _envelope(code: str, message: str, request_id: str) -> ErrorReport:
+    ERRORS.labels(code=code).inc()
+    return ErrorReport(error=ErrorDetail(code=code, message=message, request_id=request_id))
+
+
+def _answer(
     request: Request,
     status: HTTPStatus,
-    code: str,
-    message: str,
+    report: ErrorReport,
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
-    ERRORS.labels(code=code).inc()
-    request.state.error_code = code
-    report = ErrorReport(
-        error=ErrorDetail(code=code, message=message, request_id=request.state.request_id)
-    )
+    request.state.error_code = report.error.code
     return JSONResponse(report.model_dump(), status, headers)

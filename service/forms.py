@@ -7,18 +7,29 @@ texts, and refuses the rest.
 
 import asyncio
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar, get_origin
 
 from fastapi import Request
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from imaging.image import Window
 from imaging.overlay import COLORMAPS
 from service.errors import BadForm, BadOption, UploadTooLarge, UploadTooSlow
 from service.settings import Settings
 
 MAX_OPTION_BYTES = 1000
+MAX_REPEATS = 16
 
 
 def _whole(text: object) -> object:
@@ -42,7 +53,15 @@ def _colormap(name: str) -> str:
     return name
 
 
+def _different(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("expected each label once")
+    return names
+
+
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+Names = Annotated[tuple[Name, ...], Field(max_length=MAX_REPEATS), AfterValidator(_different)]
+Number = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
 
 
 class ClassifyOptions(BaseModel):
@@ -53,8 +72,11 @@ class ClassifyOptions(BaseModel):
     model: Name | None = Field(
         default=None, description="Model to ask; may be left out for a DICOM file that fits one."
     )
-    frame: Annotated[int, BeforeValidator(_whole), Field(ge=1)] | None = Field(
-        default=None, description="Frame to read, counted from 1."
+    frame: Number | None = Field(default=None, description="Frame to read, counted from 1.")
+    window: Number | None = Field(
+        default=None,
+        description="Which of the windows in a DICOM file to read it with, counted from 1, look-up "
+        "tables first; the first if left out. Model and people see the picture through it.",
     )
     force: Annotated[bool, BeforeValidator(_switch)] = Field(
         default=False, description="Ask the model even if the file's header speaks against it."
@@ -64,15 +86,29 @@ class ClassifyOptions(BaseModel):
 class ExplainOptions(ClassifyOptions):
     """Form fields of /explain beside `image`."""
 
-    target: Name | None = Field(
-        default=None, description="Label to explain; the most probable one if left out."
+    target: Names = Field(
+        default=(),
+        description="Label to explain, the most probable one if left out; repeat the field for "
+        "several, which are drawn side by side.",
     )
-    output: Literal["overlay", "heatmap", "json", "layers"] = Field(
+    output: Literal["overlay", "heatmap", "json", "layers", "dicom"] = Field(
         default="overlay",
-        description="overlay: PNG of the picture under its heatmap. heatmap: gray PNG of the map "
-        "alone. json: the answer of /classify with target, peak and overlay. layers: the answer "
-        "of /classify with the picture and the heatmap of every label apart.",
+        description="overlay: the picture under its heatmap. heatmap: the map alone, gray. "
+        "json: the answer of /classify with target, peak and overlay. layers: the answer of "
+        "/classify with picture and heatmap of every label apart. dicom: the overlay as a "
+        "Secondary Capture in the study of the file sent.",
     )
+    format: Literal["png", "jpeg", "webp"] = Field(
+        default="png", description="How pictures are encoded; layers are always PNG."
+    )
+    style: Literal["heat", "contour"] = Field(
+        default="heat", description="Color the evidence, or draw lines at 25, 50 and 75 %."
+    )
+    window_center: Annotated[float, Field(ge=-1e9, le=1e9)] | None = Field(
+        default=None,
+        description="With window_width: show a DICOM file through this window. The model does not.",
+    )
+    window_width: Annotated[float, Field(ge=1e-3, le=1e9)] | None = Field(default=None)
     opacity: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
         default=0.4, description="Opacity of the hottest place, from 0 to 1."
     )
@@ -83,53 +119,68 @@ class ExplainOptions(ClassifyOptions):
         default=1024, description="Longer side of the picture sent back, in pixels, at most."
     )
 
+    @model_validator(mode="after")
+    def _whole_window(self) -> Self:
+        if (self.window_center is None) != (self.window_width is None):
+            raise ValueError("expected window_center and window_width together")
+        return self
+
+    @property
+    def display_window(self) -> Window | int | None:
+        """Through which window the picture is shown."""
+        if self.window_center is None or self.window_width is None:
+            return self.window
+        return Window(self.window_center, self.window_width)
+
 
 Options = TypeVar("Options", bound=ClassifyOptions)
 
 
 async def read_form(
-    request: Request, options: type[Options], settings: Settings
-) -> tuple[bytes, Options]:
-    """Read a request's file and options.
+    request: Request, options: type[Options], settings: Settings, *, most_files: int = 1
+) -> tuple[list[bytes], Options]:
+    """Read a request's files, at least one, and its options.
 
     Raises:
         RequestError: The form is not as it should be; see its kinds.
     """
     try:
         async with asyncio.timeout(settings.upload_timeout_s):
-            parts = await _read_parts(request, {"image", *options.model_fields}, settings)
+            parts = _Parts(options, most_files)
+            await _read_parts(request, parts, settings)
     except TimeoutError:
         raise UploadTooSlow(
             f"the upload took longer than {settings.upload_timeout_s:g} seconds"
         ) from None
-    return parts.image(), _checked(options, parts.texts)
+    return parts.files(), _checked(options, {**parts.texts, **parts.lists})
 
 
-def form_schema(options: type[ClassifyOptions]) -> dict[str, Any]:
+def form_schema(options: type[ClassifyOptions], *, several: bool = False) -> dict[str, Any]:
     """The form as OpenAPI's `requestBody`."""
     schema = options.model_json_schema()
-    schema["properties"] = {
-        "image": {
-            "type": "string",
-            "contentMediaType": "application/octet-stream",
-            "description": "The picture: a DICOM, PNG or JPEG file, whatever its name.",
-        },
-        **schema["properties"],
+    image: dict[str, Any] = {
+        "type": "string",
+        "contentMediaType": "application/octet-stream",
+        "description": "The picture: a DICOM, PNG, JPEG, TIFF or BMP file, whatever its name.",
     }
+    if several:
+        image = {"type": "array", "items": image, "minItems": 1}
+    schema["properties"] = {"image": image, **schema["properties"]}
     schema["required"] = ["image"]
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 
 
-def _checked(options: type[Options], texts: dict[str, str]) -> Options:
+def _checked(options: type[Options], texts: Mapping[str, object]) -> Options:
     try:
         return options.model_validate(texts)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         problem = first["msg"].removeprefix("Value error, ")
-        raise BadOption(f"{first['loc'][0]}: {problem}") from None
+        where = f"{first['loc'][0]}: " if first["loc"] else ""
+        raise BadOption(f"{where}{problem}") from None
 
 
-async def _read_parts(request: Request, known: set[str], settings: Settings) -> "_Parts":
+async def _read_parts(request: Request, parts: "_Parts", settings: Settings) -> None:
     kind, parameters = parse_options_header(request.headers.get("Content-Type"))
     if kind != b"multipart/form-data":
         raise BadForm(
@@ -139,7 +190,6 @@ async def _read_parts(request: Request, known: set[str], settings: Settings) -> 
     boundary = parameters.get(b"boundary")
     if not boundary:
         raise BadForm("the Content-Type names no boundary")
-    parts = _Parts(known)
     limit = settings.max_upload_mb * 1_000_000
     too_large = UploadTooLarge(
         f"the request is larger than {settings.max_upload_mb:g} MB, the most accepted"
@@ -160,7 +210,6 @@ async def _read_parts(request: Request, known: set[str], settings: Settings) -> 
         raise BadForm("the form is malformed") from error
     if not parts.complete:
         raise BadForm("the form ends before its last boundary")
-    return parts
 
 
 class _Parts:
@@ -168,31 +217,38 @@ class _Parts:
 
     Attributes:
         texts: Options as they were sent.
+        lists: Those that may be there several times.
         complete: Whether the last boundary has been seen.
     """
 
-    def __init__(self, known: set[str]) -> None:
+    def __init__(self, options: type[ClassifyOptions], most_files: int) -> None:
         self.texts: dict[str, str] = {}
+        self.lists: dict[str, list[str]] = {
+            name: []
+            for name, field in options.model_fields.items()
+            if get_origin(field.annotation) is tuple
+        }
         self.complete = False
-        self._known = known
-        self._image: bytes | None = None
+        self._known = {"image", *options.model_fields}
+        self._most_files = most_files
+        self._files: list[bytes] = []
         self._header_name, self._header_value = b"", b""
         self._disposition = b""
         self._name = ""
         self._chunks: list[bytes] = []
         self._size = 0
 
-    def image(self) -> bytes:
-        """The file.
+    def files(self) -> list[bytes]:
+        """The files, in the order in which they were sent.
 
         Raises:
-            BadForm: There is none, or it is empty.
+            BadForm: There is none, or the only one there may be is empty.
         """
-        if self._image is None:
+        if not self._files:
             raise BadForm("there is no `image`: send the picture as a file in this form field")
-        if not self._image:
+        if self._most_files == 1 and not self._files[0]:
             raise BadForm("`image` is empty")
-        return self._image
+        return self._files
 
     def callbacks(self) -> Any:
         """What the parser calls, in the order of the bytes."""
@@ -229,9 +285,13 @@ class _Parts:
         if self._name not in self._known:
             known = ", ".join(sorted(self._known))
             raise BadOption(f"unknown form field {self._name[:40]!r}; there are {known}")
-        if self._name in self.texts or (self._name == "image" and self._image is not None):
-            problem = f"`{self._name}` is there twice"
-            raise BadForm(problem) if self._name == "image" else BadOption(problem)
+        if self._name == "image" and len(self._files) == self._most_files:
+            most = f", at most {self._most_files} are read" if self._most_files > 1 else ""
+            raise BadForm(f"`image` is there {'too often' if most else 'twice'}{most}")
+        if self._name in self.texts:
+            raise BadOption(f"`{self._name}` is there twice")
+        if len(self.lists.get(self._name, ())) == MAX_REPEATS:
+            raise BadOption(f"`{self._name}` is there more than {MAX_REPEATS} times")
         # Some clients send only the extended spelling, `filename*=`, for names beyond ASCII.
         is_file = b"filename" in parameters or b"filename*=" in self._disposition
         if is_file and self._name != "image":
@@ -248,9 +308,13 @@ class _Parts:
     def _end(self) -> None:
         content = b"".join(self._chunks)
         if self._name == "image":
-            self._image = content
+            self._files.append(content)
+            return
+        text = _text(content, f"`{self._name}`")
+        if self._name in self.lists:
+            self.lists[self._name].append(text)
         else:
-            self.texts[self._name] = _text(content, f"`{self._name}`")
+            self.texts[self._name] = text
 
     def _finish(self) -> None:
         self.complete = True

@@ -4,7 +4,9 @@ import hashlib
 import logging
 from dataclasses import dataclass, replace
 
-from imaging.image import Facts, ImageFile, MedicalImage
+import numpy as np
+
+from imaging.image import Facts, ImageFile, MedicalImage, Window
 from imaging.reading import open_image
 from models.classifier import Classifier, Prediction
 from models.errors import BrokenModel, ModelNotFound
@@ -23,19 +25,42 @@ class Reading:
 
     Attributes:
         classifier: The model asked.
-        image: The picture, upright.
+        data: The file.
+        file: The same, its header read.
+        image: The picture that the model saw, upright.
         prediction: The model's opinion.
         sha256: Digest of the file.
         frame: Which frame was read, counted from 1.
+        window: Which of the file's windows it was read with, counted from 1.
         overridden: What in the file's header contradicted the model, if that was overridden.
     """
 
     classifier: Classifier
+    data: bytes
+    file: ImageFile
     image: MedicalImage
     prediction: Prediction
     sha256: str
     frame: int
+    window: int
     overridden: str | None
+
+    def shown(self, window: Window | int | None) -> np.ndarray:
+        """The picture for people: seen through another window, if one is wanted.
+
+        Raises:
+            WindowNotFound: The file's picture has none.
+        """
+        if not isinstance(window, Window):
+            return self.image.pixels
+        return self.file.read(self.frame, window).pixels
+
+    def found(self, label: str) -> bool:
+        """Whether a label's probability reaches its operating point."""
+        card, prediction = self.classifier.card, self.prediction
+        return bool(
+            prediction.probabilities[prediction.index(label)] >= card.operating_points[label]
+        )
 
 
 class ReadingRoom:
@@ -80,27 +105,35 @@ class ReadingRoom:
             ModelRequired: No model is named, and the header names none.
         """
         if options.model is not None:
-            self._named(options.model)
+            self.named(options.model)
         with STAGE_SECONDS.labels(stage="read").time():
             file = open_image(data, max_megapixels=self._settings.max_megapixels)
             classifier = (
-                self._fitting(file.facts) if options.model is None else self._named(options.model)
+                self._fitting(file.facts) if options.model is None else self.named(options.model)
             )
             overridden = _check(classifier, file, force=options.force)
-            image = file.read(options.frame)
+            image = file.read(options.frame, options.window)
         with STAGE_SECONDS.labels(stage="infer").time():
             [prediction] = classifier.classify([image])
         PREDICTIONS.labels(model=classifier.card.name, label=prediction.top).inc()
         return Reading(
             classifier=classifier,
+            data=data,
+            file=file,
             image=image,
             prediction=prediction,
             sha256=hashlib.sha256(data).hexdigest(),
             frame=options.frame or 1,
+            window=options.window or 1,
             overridden=overridden,
         )
 
-    def _named(self, name: str) -> Classifier:
+    def named(self, name: str) -> Classifier:
+        """One model.
+
+        Raises:
+            ModelError: There is no such model, or it is broken.
+        """
         self._open()
         if name in self.broken:
             raise BrokenModel(f"model {name!r} is not available at the moment")

@@ -32,12 +32,15 @@ class ModelsReport(BaseModel):
 class ImageReport(BaseModel):
     """What was read. Attributes a file is silent about are empty; nobody's name is among them."""
 
-    kind: str = Field(description="dicom, png or jpeg.")
+    kind: str = Field(description="dicom, png, jpeg, tiff or bmp.")
     width: int = Field(description="Columns of the upright picture, in pixels.")
     height: int = Field(description="Rows of the upright picture, in pixels.")
     sha256: str = Field(description=f"{DIGEST}, of the file as it was sent.")
     frames: int = Field(description="How many frames the file holds.")
     frame: int = Field(description="Which of them was read, counted from 1.")
+    window: int = Field(
+        description="Which of a DICOM file's windows it was read with, counted from 1."
+    )
     modality: str
     body_part: str
     view: str
@@ -67,15 +70,26 @@ class ClassifyReport(BaseModel):
     request_id: str
 
 
-class ExplainReport(ClassifyReport):
-    """The same, and where the evidence for one label lies."""
+class Explanation(BaseModel):
+    """Where the evidence for one label lies."""
 
     target: str = Field(description="The label explained.")
     peak: float = Field(
         description="Largest evidence within the picture, on the scale of the logits. "
         "0: no positive evidence, and no heat."
     )
-    overlay: str = Field(description="The picture under its heatmap, a PNG in base64.")
+    overlay: str = Field(description="The picture under its heatmap, in base64.")
+    media_type: str = Field(description="What the overlay is, such as image/png.")
+
+
+class ExplainReport(ClassifyReport, Explanation):
+    """The answer of /classify, and where the evidence for one label lies."""
+
+
+class ExplanationsReport(ClassifyReport):
+    """The answer of /classify, and where the evidence for several labels lies."""
+
+    explanations: list[Explanation] = Field(description="One per target, in their order.")
 
 
 class Layer(BaseModel):
@@ -90,7 +104,7 @@ class Layer(BaseModel):
 
 
 class LayersReport(ClassifyReport):
-    """The same, and everything a viewer needs to mix picture and heat by itself."""
+    """The answer of /classify, and everything a viewer needs to mix picture and heat by itself."""
 
     picture: str = Field(description="The picture alone, upright, a PNG in base64.")
     layers: list[Layer] = Field(description="One per label, in the order of `predictions`.")
@@ -108,3 +122,48 @@ class ErrorReport(BaseModel):
     """The envelope of every error."""
 
     error: ErrorDetail
+
+
+class BatchItem(BaseModel):
+    """What became of one picture of several."""
+
+    status: int = Field(description="The HTTP status that /classify would have answered with.")
+    result: ClassifyReport | None = Field(default=None, description="The answer of /classify.")
+    error: ErrorDetail | None = Field(default=None, description="Or why there is none.")
+
+
+class BatchReport(BaseModel):
+    """What became of several pictures."""
+
+    items: list[BatchItem] = Field(description="One per picture, in the order they were sent.")
+    request_id: str
+
+
+class LiveReport(BaseModel):
+    """Whether the service runs, in the words of the open inference protocol."""
+
+    live: bool
+
+
+class ReadyReport(BaseModel):
+    """Whether the service can answer, likewise."""
+
+    ready: bool
+
+
+class TensorReport(BaseModel):
+    """One input or output of a model, likewise."""
+
+    name: str
+    datatype: str = Field(description="Such as UINT8 or FP32.")
+    shape: list[int] = Field(description="-1 where any number will do.")
+
+
+class ModelMetadata(BaseModel):
+    """What goes into a model and what comes out, likewise."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorReport]
+    outputs: list[TensorReport]

@@ -31,6 +31,9 @@ class Settings(BaseSettings):
     max_megapixels: float = Field(
         default=100, gt=0, description="Largest picture that is decoded, in millions of pixels."
     )
+    max_batch: int = Field(
+        default=32, ge=1, description="Most pictures in one request to /classify_batch."
+    )
     concurrency: int = Field(
         default_factory=_cores, ge=1, description="Pictures worked on at once; others wait."
     )

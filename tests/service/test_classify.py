@@ -151,6 +151,7 @@ def test_answers_are_described_by_openapi(client):
     form = document["paths"]["/explain"]["post"]["requestBody"]["content"]["multipart/form-data"]
     assert form["schema"]["required"] == ["image"]
     assert set(form["schema"]["properties"]) == {
-        *("image", "model", "frame", "force"),
-        *("target", "output", "opacity", "colormap", "max_side"),
+        *("image", "model", "frame", "window", "force"),
+        *("target", "output", "format", "style", "opacity", "colormap", "max_side"),
+        *("window_center", "window_width"),
     }

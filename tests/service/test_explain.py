@@ -132,6 +132,7 @@ def test_json_is_the_classify_answer_with_peak_and_overlay(client, picture):
         "target": "square",
         "peak": report["peak"],
         "overlay": base64.b64encode(image).decode(),
+        "media_type": "image/png",
     }
     assert report["peak"] > 0
 

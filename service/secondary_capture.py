@@ -1,0 +1,141 @@
+"""An overlay as a DICOM file: a Secondary Capture in the study of the file that was sent.
+
+It carries the patient and study modules of that file and goes to nobody but whoever sent it. What
+highdicom has to say about their values may quote them, so it is not listened to.
+"""
+
+import io
+import logging
+import uuid
+import warnings
+from collections.abc import Sequence
+
+import highdicom
+import numpy as np
+from highdicom.sr.coding import CodedConcept
+
+from imaging.dicom import read_everything
+from imaging.errors import foreign_errors
+from models.card import NOTICE
+from service.errors import BadOption
+from service.forms import ExplainOptions
+from service.reading_room import Reading
+
+logging.getLogger("highdicom").setLevel(logging.CRITICAL + 1)
+warnings.filterwarnings("ignore", module=r"highdicom\.")
+
+EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+UTF_8 = "ISO_IR 192"
+MAKER = "CARE"
+SERIES_NUMBER = 9000
+"""Beyond the series that scanners number."""
+
+PROCESSING = CodedConcept("109102", "DCM", "Processing Equipment")
+MOST_HEADER_BYTES = 1 << 30
+
+NAMESPACE = uuid.UUID("6f1c2e1e-52f4-5d0b-9d0c-8f4f6f1d7c11")
+"""Of the UIDs made here; drawn once."""
+
+NAMED = ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID")
+"""Without these there is nothing to refer to."""
+
+FROM_SOURCE = (
+    "BodyPartExamined",
+    "Laterality",
+    "PatientOrientation",
+    "BurnedInAnnotation",
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+)
+"""What stays true of the picture when something is drawn on it."""
+
+WHEN_MADE = (
+    "InstanceCreationDate",
+    "InstanceCreationTime",
+    "ContributionDateTime",
+    "ContentDate",
+    "ContentTime",
+    "DateOfSecondaryCapture",
+    "TimeOfSecondaryCapture",
+)
+"""Left out, so that the same request gives the same file."""
+
+
+def secondary_capture(
+    reading: Reading, picture: np.ndarray, targets: Sequence[str], options: ExplainOptions
+) -> bytes:
+    """A DICOM file of an overlay.
+
+    Its UIDs follow from the source's instance, the model's digest, targets and options: asked
+    again, an archive receives nothing new. Overlays of one film by one model share a series.
+
+    Args:
+        reading: What the model made of a DICOM file.
+        picture: RGB uint8, (H, W, 3).
+        targets: The labels explained.
+        options: Those of the request.
+
+    Raises:
+        BadOption: The file sent is no DICOM, or names no study or instance.
+        UnreadableImage: What it says of patient or study makes no sense.
+    """
+    if reading.image.facts.kind != "dicom":
+        raise BadOption(
+            f"output: dicom answers to DICOM files, this is a {reading.image.facts.kind}"
+        )
+    source = read_everything(reading.data, MOST_HEADER_BYTES)
+    nonsense = "patient or study of the DICOM header make no sense"
+    with foreign_errors(nonsense):
+        named = [str(source.get(keyword) or "") for keyword in NAMED]
+    if not all(named):
+        raise BadOption(f"output: dicom needs a file with {', '.join(NAMED)}")
+    card, instance = reading.classifier.card, named[0]
+    with foreign_errors(nonsense):
+        capture = highdicom.sc.SCImage(
+            pixel_array=picture,
+            photometric_interpretation="RGB",
+            bits_allocated=8,
+            coordinate_system="PATIENT",
+            patient_orientation=("L", "F"),  # the source's own is copied below
+            study_instance_uid=source.StudyInstanceUID,
+            series_instance_uid=_uid(instance, card.sha256),
+            series_number=SERIES_NUMBER,
+            series_description=f"{MAKER} {card.name}"[:64],
+            sop_instance_uid=_uid(instance, card.sha256, *targets, options.model_dump_json()),
+            instance_number=1 + reading.prediction.index(targets[0]),
+            manufacturer=MAKER,
+            manufacturer_model_name=card.name[:64],
+            software_versions=card.version[:64],
+            specific_character_set=UTF_8,
+            transfer_syntax_uid=EXPLICIT_LITTLE_ENDIAN,
+            contributing_equipment=[
+                highdicom.ContributingEquipment(
+                    manufacturer=MAKER,
+                    purpose_of_reference=PROCESSING,
+                    manufacturer_model_name=card.name[:64],
+                    software_versions=card.version[:64],
+                    device_serial_number=card.sha256,
+                    contribution_description=NOTICE,
+                )
+            ],
+        )
+        capture.copy_patient_and_study_information(source)
+        capture.SpecificCharacterSet = UTF_8
+        capture.PatientOrientation, capture.Laterality = [], ""
+        for keyword in FROM_SOURCE:
+            if keyword in source:
+                capture[keyword] = source[keyword]
+        for part in (capture, *capture.ContributingEquipmentSequence):
+            for keyword in WHEN_MADE:
+                part.pop(keyword, None)
+        capture.SourceImageSequence = highdicom.ReferencedImageSequence([source])
+        capture.DerivationDescription = f"Grad-CAM of {', '.join(targets)} by {card.name}"[:1024]
+        file = io.BytesIO()
+        capture.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+def _uid(*parts: str) -> str:
+    """A UID that is a function of these (PS3.5 B.2)."""
+    return f"2.25.{uuid.uuid5(NAMESPACE, chr(0).join(parts)).int}"
