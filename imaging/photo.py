@@ -12,6 +12,9 @@ from imaging.codestream import START_OF_SCAN, Codestream, jpeg_segments
 from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage, WindowNotFound
 from imaging.image import Facts, ImageFile, Window
 
+# OpenCV's complaints fill the log, and may quote the file. Ours say enough.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
 

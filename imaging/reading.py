@@ -2,22 +2,23 @@
 
 from pathlib import Path
 
+from imaging.bmp import looks_like_bmp, open_bmp
 from imaging.dicom import looks_like_dicom, open_dicom
 from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage
 from imaging.image import ImageFile, MedicalImage
 from imaging.photo import looks_like_photo, open_photo
+from imaging.tiff import looks_like_tiff, open_tiff
 
 # Beyond this a path is not read into memory; whole-slide scans come in such files.
 LARGEST_FILE = 2 << 30
 
+EXPECTED = "DICOM, PNG, JPEG, TIFF or BMP"
+
 # First bytes of kinds we know but do not read, so that the refusal can name them.
 OTHER_KINDS = {
     b"GIF8": "a GIF",
-    b"BM": "a BMP",
-    b"II*\0": "a TIFF",
-    b"MM\0*": "a TIFF",
-    b"II+\0": "a TIFF",
-    b"MM\0+": "a TIFF",
+    b"II+\0": "a BigTIFF",
+    b"MM\0+": "a BigTIFF",
     b"%PDF": "a PDF",
     b"PK\3\4": "a ZIP archive",
     b"\x1f\x8b": "a gzip archive",
@@ -36,7 +37,7 @@ OTHER_KINDS = {
 
 
 def open_image(source: Path | bytes, *, max_megapixels: float = 100) -> ImageFile:
-    """Read the header of a DICOM, PNG or JPEG file; decode nothing.
+    """Read the header of a DICOM, PNG, JPEG, TIFF or BMP file; decode nothing.
 
     Args:
         source: Where the file is, or its bytes.
@@ -48,6 +49,10 @@ def open_image(source: Path | bytes, *, max_megapixels: float = 100) -> ImageFil
     data = source if isinstance(source, bytes) else _read_bytes(source)
     if looks_like_photo(data):
         return open_photo(data, max_megapixels)
+    if looks_like_tiff(data):
+        return open_tiff(data, max_megapixels)
+    if looks_like_bmp(data):
+        return open_bmp(data, max_megapixels)
     if looks_like_dicom(data):
         return open_dicom(data, max_megapixels)
     raise _not_ours(data)
@@ -56,7 +61,7 @@ def open_image(source: Path | bytes, *, max_megapixels: float = 100) -> ImageFil
 def read_image(
     source: Path | bytes, *, frame: int | None = None, max_megapixels: float = 100
 ) -> MedicalImage:
-    """Read one picture from a DICOM, PNG or JPEG file, upright and display-ready.
+    """Read one picture from a file that `open_image` reads, upright and display-ready.
 
     Args:
         source: Where the file is, or its bytes.
@@ -73,7 +78,7 @@ def _read_bytes(path: Path) -> bytes:
     """Read a whole file. A path may name a patient, so no message repeats it."""
     try:
         if path.exists() and not path.is_file():  # a pipe would wait for ever
-            raise UnreadableImage("not a regular file, expected DICOM, PNG or JPEG")
+            raise UnreadableImage(f"not a regular file, expected {EXPECTED}")
         if (size := path.stat().st_size) > LARGEST_FILE:
             raise ImageTooLarge(f"file of {size >> 20} MB, at most {LARGEST_FILE >> 20} are read")
         return path.read_bytes()
@@ -84,14 +89,12 @@ def _read_bytes(path: Path) -> bytes:
 def _not_ours(data: bytes) -> UnreadableImage | UnsupportedImage:
     """Say what the bytes are instead of a picture we read."""
     if not data.strip(b"\0"):
-        return UnreadableImage(
-            f"{'only zeros' if data else 'empty file'}, expected DICOM, PNG or JPEG"
-        )
+        return UnreadableImage(f"{'only zeros' if data else 'empty file'}, expected {EXPECTED}")
     kind = next((kind for magic, kind in OTHER_KINDS.items() if data.startswith(magic)), None)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         kind = "a WebP"
     if data[4:8] == b"ftyp":
         kind = "a HEIF, AVIF or video file"
     if kind:
-        return UnsupportedImage(f"{kind}; expected DICOM, PNG or JPEG")
-    return UnreadableImage("not a picture of a known kind; expected DICOM, PNG or JPEG")
+        return UnsupportedImage(f"{kind}; expected {EXPECTED}")
+    return UnreadableImage(f"not a picture of a known kind; expected {EXPECTED}")

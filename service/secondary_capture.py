@@ -42,6 +42,7 @@ NAMED = ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID")
 FROM_SOURCE = (
     "BodyPartExamined",
     "Laterality",
+    "ImageLaterality",
     "PatientOrientation",
     "BurnedInAnnotation",
     "LossyImageCompression",
@@ -122,9 +123,11 @@ def secondary_capture(
         )
         capture.copy_patient_and_study_information(source)
         capture.SpecificCharacterSet = UTF_8
-        capture.PatientOrientation, capture.Laterality = [], ""
+        capture.PatientOrientation = []
+        if not source.get("BodyPartExamined"):
+            capture.Laterality = ""  # unknown; asked for wherever there might be two
         for keyword in FROM_SOURCE:
-            if keyword in source:
+            if source.get(keyword):
                 capture[keyword] = source[keyword]
         for part in (capture, *capture.ContributingEquipmentSequence):
             for keyword in WHEN_MADE:

@@ -1,0 +1,163 @@
+"""TIFF → display-ready pixels: one still picture of 8 or 16 bits, gray, palette or RGB."""
+
+import struct
+from dataclasses import dataclass
+
+from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage
+from imaging.image import ImageFile
+from imaging.photo import still
+
+ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
+
+# Tags (TIFF 6.0, appendix A)
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
+STRIPS, ORIENTATION, SAMPLES, STRIP_BYTES = 273, 274, 277, 279
+TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 322, 323, 324, 325
+SAMPLE_FORMAT = 339
+
+NUMBERS = {1: "B", 3: "H", 4: "I"}
+"""Types of values that are whole numbers, as `struct` names them."""
+
+COMPRESSIONS = {1, 5, 8, 32773, 32946}
+"""None, LZW, deflate (twice) and PackBits: those that lose nothing and everybody writes."""
+
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE = 0, 1, 2, 3
+COLORS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1}
+"""Samples per pixel, by what they mean. With a transparent one OpenCV's pixels differ by depth."""
+
+MOST_PAGES = 10_000
+MOST_VALUES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """The tags of one page.
+
+    Attributes:
+        values: Whole numbers of each tag.
+        places: Where in the file the values of each tag are.
+        following: Where the next page is; 0 after the last.
+    """
+
+    values: dict[int, tuple[int, ...]]
+    places: dict[int, int]
+    following: int
+
+    def number(self, tag: int, otherwise: int = 0) -> int:
+        """First value of a tag."""
+        return (self.values.get(tag) or (otherwise,))[0]
+
+
+def looks_like_tiff(data: bytes) -> bool:
+    """Say whether the first bytes are those of a TIFF of at most 4 GB."""
+    return data[:4] in ORDERS
+
+
+def open_tiff(data: bytes, max_megapixels: float) -> ImageFile:
+    """Read the header of a TIFF.
+
+    Args:
+        data: The whole file.
+        max_megapixels: Most pixels allowed, in millions.
+
+    Raises:
+        ImagingError: Damaged, truncated, several pages, too large, or a rare variant not read.
+    """
+    order = ORDERS[data[:4]]
+    try:
+        page = _page(data, order, *struct.unpack_from(order + "I", data, 4))
+        pages = _count(data, order, page)
+    except struct.error as error:
+        raise UnreadableImage("a truncated TIFF") from error
+    if pages > 1:
+        raise UnsupportedImage(f"a TIFF of {pages} pages, expected one still picture")
+    _check_kind(page)
+    width, height, orientation = page.number(WIDTH), page.number(HEIGHT), page.number(ORIENTATION)
+    _check_extent(page, width, height, len(data), max_megapixels)
+    plain = {}  # what OpenCV minds in some kinds of TIFF and not in others: it need not know
+    if orientation > 1:
+        plain[ORIENTATION] = 1
+    if inverted := page.number(PHOTOMETRIC) == WHITE_IS_ZERO:
+        plain[PHOTOMETRIC] = BLACK_IS_ZERO
+    if plain:
+        data = _with(data, order, {page.places[tag]: number for tag, number in plain.items()})
+    file = still("tiff", data, width, height, orientation, max_megapixels)
+    if not inverted:
+        return file
+    return ImageFile(file.facts, lambda frame, window: 255 - file.decode(frame, window))
+
+
+def _with(data: bytes, order: str, numbers: dict[int, int]) -> bytes:
+    """The file with other 16-bit numbers at some places."""
+    copy = bytearray(data)
+    for place, number in numbers.items():
+        struct.pack_into(order + "H", copy, place, number)
+    return bytes(copy)
+
+
+def _page(data: bytes, order: str, at: int) -> _Page:
+    """Read one directory (TIFF 6.0, section 2).
+
+    Raises:
+        struct.error: It is not all there.
+    """
+    (count,) = struct.unpack_from(order + "H", data, at)
+    values, places = {}, {}
+    for entry in range(at + 2, at + 2 + 12 * count, 12):
+        tag, kind, length = struct.unpack_from(order + "HHI", data, entry)
+        if kind not in NUMBERS or length > MOST_VALUES:
+            continue
+        place = entry + 8
+        if length * struct.calcsize(NUMBERS[kind]) > 4:
+            (place,) = struct.unpack_from(order + "I", data, place)
+        values[tag] = struct.unpack_from(f"{order}{length}{NUMBERS[kind]}", data, place)
+        places[tag] = place
+    (following,) = struct.unpack_from(order + "I", data, at + 2 + 12 * count)
+    return _Page(values, places, following)
+
+
+def _count(data: bytes, order: str, page: _Page) -> int:
+    """How many pages there are."""
+    pages, at, seen = 1, page.following, set()
+    while at and pages < MOST_PAGES:
+        if at in seen:
+            raise UnreadableImage("a damaged TIFF: its pages go round in a circle")
+        seen.add(at)
+        (count,) = struct.unpack_from(order + "H", data, at)
+        (at,) = struct.unpack_from(order + "I", data, at + 2 + 12 * count)
+        pages += 1
+    return pages
+
+
+def _check_kind(page: _Page) -> None:
+    bits, samples = set(page.values.get(BITS, (1,))), page.number(SAMPLES, 1)
+    photometric = page.number(PHOTOMETRIC, -1)
+    if page.number(COMPRESSION, 1) not in COMPRESSIONS:
+        raise UnsupportedImage(
+            f"a TIFF of compression {page.number(COMPRESSION)}; "
+            "expected none, LZW, deflate or PackBits"
+        )
+    if samples != COLORS.get(photometric):
+        raise UnsupportedImage(
+            f"a TIFF of {samples} colors, kind {photometric}; expected gray, palette or RGB"
+        )
+    if len(bits) != 1 or not bits <= {8, 16} or page.number(SAMPLE_FORMAT, 1) != 1:
+        raise UnsupportedImage("a TIFF of rare numbers; expected whole ones of 8 or 16 bits")
+
+
+def _check_extent(page: _Page, width: int, height: int, size: int, max_megapixels: float) -> None:
+    """See that all of the pixels are in the file."""
+    tiled = TILES in page.values
+    starts = page.values.get(TILES if tiled else STRIPS, ())
+    lengths = page.values.get(TILE_BYTES if tiled else STRIP_BYTES, ())
+    if not starts or len(starts) != len(lengths):
+        raise UnreadableImage("a damaged TIFF: it does not say where its pixels are")
+    if any(start + length > size for start, length in zip(starts, lengths, strict=True)):
+        raise UnreadableImage("a truncated TIFF")
+    tile = page.number(TILE_WIDTH) * page.number(TILE_HEIGHT)
+    if tiled and not 0 < tile <= max(max_megapixels * 1e6, 1 << 20):
+        raise ImageTooLarge(f"a TIFF in tiles of {tile / 1e6:.0f} megapixels")
+    if page.number(COMPRESSION, 1) == 1:
+        samples = page.number(SAMPLES, 1) * page.number(BITS, 1) // 8
+        if sum(lengths) < width * height * samples:
+            raise UnreadableImage("a truncated TIFF")
