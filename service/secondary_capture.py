@@ -39,10 +39,10 @@ NAMESPACE = uuid.UUID("6f1c2e1e-52f4-5d0b-9d0c-8f4f6f1d7c11")
 NAMED = ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID")
 """Without these there is nothing to refer to."""
 
+SIDES = ("BodyPartExamined", "Laterality", "ImageLaterality")
+
 FROM_SOURCE = (
-    "BodyPartExamined",
-    "Laterality",
-    "ImageLaterality",
+    *SIDES,
     "PatientOrientation",
     "BurnedInAnnotation",
     "LossyImageCompression",
@@ -124,7 +124,7 @@ def secondary_capture(
         capture.copy_patient_and_study_information(source)
         capture.SpecificCharacterSet = UTF_8
         capture.PatientOrientation = []
-        if not source.get("BodyPartExamined"):
+        if not any(source.get(keyword) for keyword in SIDES):
             capture.Laterality = ""  # unknown; asked for wherever there might be two
         for keyword in FROM_SOURCE:
             if source.get(keyword):

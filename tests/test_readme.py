@@ -9,11 +9,17 @@ import pytest
 import typer
 
 from cli.main import app
+from service.api import app as service
 from service.forms import ClassifyOptions, ExplainOptions
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md"]
-FIELDS = {"/classify": ClassifyOptions.model_fields, "/explain": ExplainOptions.model_fields}
+FIELDS = {
+    "/classify": ClassifyOptions.model_fields,
+    "/classify_batch": ClassifyOptions.model_fields,
+    "/explain": ExplainOptions.model_fields,
+}
+ROUTES = [route.path for route in service.routes if hasattr(route, "path")]
 
 
 def commands(program: str) -> list[list[str]]:
@@ -45,10 +51,17 @@ def test_every_verb_and_option_of_care_exists(words: list[str]):
     assert {word for word in words if word.startswith("--")} <= known
 
 
-@pytest.mark.parametrize("words", commands("curl"), ids=" ".join)
+@pytest.mark.parametrize("words", [w for w in commands("curl") if "-F" in w], ids=" ".join)
 def test_every_request_names_fields_the_service_knows(words: list[str]):
     [path] = [word.removeprefix("localhost:3000") for word in words if "localhost" in word]
     sent = {field.partition("=")[0] for flag, field in itertools.pairwise(words) if flag == "-F"}
 
     assert "image" in sent
     assert sent - {"image"} <= FIELDS[path].keys()
+
+
+@pytest.mark.parametrize("words", [w for w in commands("curl") if "-F" not in w], ids=" ".join)
+def test_every_address_is_one_the_service_answers(words: list[str]):
+    [path] = [word.removeprefix("localhost:3000") for word in words if "localhost" in word]
+
+    assert any(re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", known), path) for known in ROUTES)

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from imaging.reading import read_image
-from tests.factories import as_bytes, group, lut_item, make_dicom, make_film
+from imaging.errors import WindowNotFound
+from imaging.image import Window
+from imaging.reading import open_image, read_image
+from tests.factories import as_bytes, group, lut_item, make_color, make_dicom, make_film
 from tests.imaging.oracle import displayed
 
 
@@ -292,3 +294,52 @@ def test_an_enhanced_object_has_its_window_per_frame():
         np.testing.assert_array_equal(
             read_image(data, frame=index + 1).pixels, read_image(as_bytes(single)).pixels
         )
+
+
+def test_each_of_several_windows_can_be_chosen_by_its_number():
+    film = make_film()
+    several = as_bytes(
+        make_dicom(film, bits_stored=12, WindowCenter=[2000, 900], WindowWidth=[3000, 500])
+    )
+
+    for number, (center, width) in enumerate([(2000, 3000), (900, 500)], start=1):
+        one = make_dicom(film, bits_stored=12, WindowCenter=center, WindowWidth=width)
+        chosen = open_image(several).read(window=number).pixels
+        np.testing.assert_array_equal(chosen, read_image(as_bytes(one)).pixels)
+        given = open_image(several).read(window=Window(center, width)).pixels
+        np.testing.assert_array_equal(given, chosen)
+
+
+def test_look_up_tables_are_numbered_before_windows():
+    film = make_film()
+    both = make_dicom(film, bits_stored=12, **WINDOW, VOILUTSequence=lut_item(np.arange(4096)))
+    table = make_dicom(film, bits_stored=12, VOILUTSequence=lut_item(np.arange(4096)))
+    window = make_dicom(film, bits_stored=12, **WINDOW)
+
+    for number, alone in enumerate([table, window], start=1):
+        np.testing.assert_array_equal(
+            open_image(as_bytes(both)).read(window=number).pixels,
+            read_image(as_bytes(alone)).pixels,
+        )
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_window_that_is_not_there_is_named(number):
+    data = as_bytes(make_dicom(make_film(), WindowCenter=[1, 2], WindowWidth=[3, 4]))
+
+    with pytest.raises(WindowNotFound, match=f"has 2 windows, there is no window {number}"):
+        open_image(data).read(window=number)
+
+
+def test_a_given_window_keeps_monochrome1_inverted_last():
+    film = make_film()
+    window = Window(1000, 600)
+    plain = open_image(as_bytes(make_dicom(film, bits_stored=12))).read(window=window).pixels
+    data = as_bytes(make_dicom(film, bits_stored=12, photometric="MONOCHROME1"))
+
+    np.testing.assert_array_equal(open_image(data).read(window=window).pixels, 255 - plain)
+
+
+def test_a_color_picture_has_no_windows():
+    with pytest.raises(WindowNotFound, match="color"):
+        open_image(as_bytes(make_dicom(make_color()))).read(window=Window(1, 2))

@@ -1,9 +1,10 @@
 """Heatmap over picture."""
 
+import cv2
 import numpy as np
 import pytest
 
-from imaging.overlay import COLORMAPS, encode, overlay, shrink
+from imaging.overlay import COLORMAPS, LEVELS, encode, overlay, shrink
 from imaging.reading import read_image
 from tests.factories import make_color, make_film
 
@@ -130,3 +131,53 @@ def test_a_png_is_pixels_and_nothing_else(picture):
     np.testing.assert_array_equal(read_image(data).pixels, picture)
     for chunk in (b"tEXt", b"iTXt", b"zTXt", b"tIME", b"eXIf", b"pHYs"):
         assert chunk not in data
+
+
+def test_a_jpeg_and_a_webp_are_small_and_close():
+    picture = make_color(300, 400)
+    for kind in ("jpeg", "webp"):
+        data = encode(picture, kind)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        assert len(data) < len(encode(picture)) / 2
+        assert np.abs(pixels.astype(int) - picture).mean() < 3
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (68, 256), (256, 68), (40, 500)])
+def test_even_a_small_overlay_has_its_scale(height, width):
+    black = np.zeros((height, width), np.uint8)
+
+    result = overlay(black, spot(height, width), peak=3.2, label="x", opacity=0, caption=None)
+
+    bar = cv2.applyColorMap(np.arange(256, dtype=np.uint8), COLORMAPS["turbo"])[:, 0, ::-1]
+    ends = [(result == color).all(-1).any() for color in bar[[0, -1]]]
+    assert ends == [True, True]
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (20, 20), (12, 500), (500, 20)])
+@pytest.mark.parametrize("style", ["heat", "contour"])
+def test_where_the_scale_does_not_fit_there_is_no_heat(height, width, style):
+    film = make_film(height, width, bits=8)
+
+    result = overlay(film, spot(height, width), peak=3.2, label="x", style=style)
+
+    np.testing.assert_array_equal(result, np.repeat(film[..., None], 3, axis=2))
+
+
+def test_where_a_note_does_not_fit_there_is_no_heat():
+    film = make_film(64, 64, bits=8)
+
+    result = overlay(film, spot(64, 64), peak=3.2, label="x", notes=["below its operating point"])
+
+    np.testing.assert_array_equal(result, np.repeat(film[..., None], 3, axis=2))
+
+
+def test_contours_run_where_the_heat_passes_their_levels():
+    heat = np.repeat(np.linspace(0, 1, 400, dtype=np.float32)[None], 400, axis=0)
+
+    result = overlay(np.full((400, 400), 128, np.uint8), heat, peak=1.0, label="x", style="contour")
+
+    changed = (result[100] != 128).any(axis=-1)
+    for level in LEVELS:
+        assert changed[round(level * 399)]
+    between = [round(399 * share) for share in (0.12, 0.37, 0.62, 0.87)]
+    assert not changed[between].any()

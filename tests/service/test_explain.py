@@ -193,3 +193,137 @@ def test_a_picture_of_one_pixel_is_explained(client):
     answer = explain(client, png(np.full((1, 1), 255, np.uint8)), model="skin", output="heatmap")
 
     assert decoded(answer.content).shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("format", "magic"), [("png", b"\x89PNG"), ("jpeg", b"\xff\xd8\xff"), ("webp", b"RIFF")]
+)
+@pytest.mark.parametrize("output", ["overlay", "heatmap"])
+def test_pictures_come_in_the_format_asked_for(client, picture, format, magic, output):
+    options = {"model": "skin", "output": output}
+    png = decoded(explain(client, picture, **options).content).astype(int)
+
+    answer = explain(client, picture, format=format, **options)
+
+    assert answer.headers["Content-Type"] == f"image/{format}"
+    assert answer.content.startswith(magic)
+    other = decoded(answer.content)
+    other = other if other.ndim == png.ndim else other[..., 0]  # WebP knows no gray
+    assert np.abs(other - png).mean() < 3
+
+
+def test_an_overlay_in_json_says_its_format(client, picture):
+    report = explain(client, picture, model="skin", output="json", format="webp").json()
+
+    assert report["media_type"] == "image/webp"
+    assert base64.b64decode(report["overlay"])[8:12] == b"WEBP"
+
+
+def test_several_targets_are_drawn_side_by_side_as_they_are_alone(client, picture):
+    targets = ["square", "nevus"]
+    alone = [decoded(explain(client, picture, model="skin", target=one).content) for one in targets]
+
+    answer = explain(client, picture, model="skin", target=targets)
+
+    np.testing.assert_array_equal(decoded(answer.content), np.hstack(alone))
+    assert answer.headers["X-Care-Target"] == "square,nevus"
+    assert answer.headers["X-Care-Peak"] == "0.95,0"
+    assert answer.headers["X-Care-Found"] == "true,false"
+
+
+def test_several_targets_in_json_are_one_explanation_each(client, picture):
+    targets = ["nevus", "square"]
+
+    report = explain(client, picture, model="skin", target=targets, output="json").json()
+
+    alone = [
+        explain(client, picture, model="skin", target=one, output="json").json() for one in targets
+    ]
+    keys = ("target", "peak", "overlay", "media_type")
+    assert report["explanations"] == [{key: one[key] for key in keys} for one in alone]
+    assert report["predictions"] == alone[0]["predictions"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "status"),
+    [(["square", "square"], 400), (["square", "measles"], 404), (["square"] * 17, 400)],
+    ids=["twice", "unknown", "too many"],
+)
+def test_wrong_lists_of_targets_are_refused(client, picture, targets, status):
+    assert explain(client, picture, model="skin", target=targets).status_code == status
+
+
+def test_a_label_below_its_operating_point_is_marked_on_the_picture(client, models_folder):
+    faint = np.full((300, 500), 35, np.uint8)  # a little evidence everywhere
+    answer = explain(client, png(faint), model="skin", target="square")
+
+    assert answer.headers["X-Care-Found"] == "false"
+    assert float(answer.headers["X-Care-Peak"]) > 0
+    legend = decoded(answer.content)[-90:, :260].max(-1)
+    rows = np.flatnonzero((legend > 200).any(axis=1))
+    lines = 1 + np.count_nonzero(np.diff(rows) > 3)
+    found = explain(client, png(square(300, 500, 60, 420)), model="skin", target="square")
+    rows = np.flatnonzero((decoded(found.content)[-90:, :260].max(-1) > 200).any(axis=1))
+    assert found.headers["X-Care-Found"] == "true"
+    assert lines == 1 + np.count_nonzero(np.diff(rows) > 3) + 1  # one line more than without
+
+
+def test_contours_leave_the_picture_between_the_lines(client, picture):
+    options = {"model": "skin", "target": "square", "max_side": "512"}
+    heat, lines = (
+        decoded(explain(client, picture, style=style, opacity=1, **options).content)
+        for style in ("heat", "contour")
+    )
+    plain = decoded(picture)
+
+    changed = [(one != plain[..., None]).any(-1)[:200].mean() for one in (heat, lines)]
+    assert 0 < changed[1] < changed[0] / 2
+
+
+WINDOWED = {"WindowCenter": [128, 40], "WindowWidth": [256, 60]}
+
+
+def test_a_display_window_changes_the_picture_and_never_the_answer(client):
+    faded = np.where(square(200, 160, 20, 30) > 0, 180, 40).astype(np.uint8)
+    data = film(faded, **WINDOWED)
+    plain, shown = (
+        explain(client, data, model="chest", output="layers", **options).json()
+        for options in ({}, {"window_center": "100", "window_width": "30"})
+    )
+
+    assert shown["predictions"] == plain["predictions"]
+    assert shown["layers"] == plain["layers"]
+    assert set(np.unique(from_base64(shown["picture"]))) == {0, 255}
+    np.testing.assert_array_equal(from_base64(plain["picture"]), faded)
+
+
+def test_of_several_windows_one_can_be_chosen_for_model_and_people(client):
+    faded = np.where(square(200, 160, 20, 30) > 0, 60, 20).astype(np.uint8)
+    data = film(faded, **WINDOWED)
+    first, second = (
+        explain(client, data, model="chest", output="layers", window=window).json()
+        for window in ("1", "2")
+    )
+
+    assert (first["image"]["window"], second["image"]["window"]) == (1, 2)
+    assert first["predictions"] != second["predictions"]
+    assert from_base64(second["picture"]).max() > from_base64(first["picture"]).max()
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "words"),
+    [
+        (film(square(200, 160, 20, 30), **WINDOWED), {"window": "3"}, "has 2 windows"),
+        (png(square(200, 160, 20, 30)), {"window": "1"}, "a PNG has no windows"),
+        (png(square(99, 99, 9, 9)), {"window_center": "1", "window_width": "2"}, "no windows"),
+        (png(square(99, 99, 9, 9)), {"window_center": "1"}, "together"),
+        (png(square(99, 99, 9, 9)), {"window_center": "nan", "window_width": "2"}, "window_center"),
+        (png(square(99, 99, 9, 9)), {"window_center": "1", "window_width": "0"}, "window_width"),
+    ],
+)
+def test_a_window_that_cannot_be_is_refused(client, data, options, words):
+    answer = explain(client, data, model="chest", **options)
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "bad_option"
+    assert words in answer.json()["error"]["message"]

@@ -1,0 +1,197 @@
+"""The overlay as DICOM: in the same study, the same each time, accepted by others."""
+
+import io
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import highdicom
+import httpx
+import numpy as np
+import pydicom
+import pytest
+
+from tests.service.pictures import film, png, square
+
+STUDY = {
+    "PatientName": "Müller^Käthe",
+    "PatientID": "4711",
+    "PatientBirthDate": "19500101",
+    "PatientSex": "F",
+    "StudyInstanceUID": "1.2.826.0.1.3680043.8.498.77",
+    "SeriesInstanceUID": "1.2.826.0.1.3680043.8.498.78",
+    "SOPInstanceUID": "1.2.826.0.1.3680043.8.498.79",
+    "StudyDate": "20200101",
+    "StudyTime": "120000",
+    "StudyID": "S1",
+    "AccessionNumber": "A1",
+    "ReferringPhysicianName": "Who^Doc",
+    "SpecificCharacterSet": "ISO_IR 100",
+    "PatientOrientation": ["L", "F"],
+}
+FILM = film(square(300, 240, 20, 30), **STUDY)
+
+
+def capture(client, data=FILM, **options) -> bytes:
+    answer = client.post("/explain", files={"image": data}, data={"output": "dicom", **options})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["Content-Type"] == "application/dicom"
+    return answer.content
+
+
+def read(data: bytes) -> pydicom.Dataset:
+    return pydicom.dcmread(io.BytesIO(data))
+
+
+def test_it_belongs_to_the_same_patient_and_study_and_names_its_source(client):
+    made = read(capture(client))
+
+    for keyword in STUDY.keys() - {"SeriesInstanceUID", "SOPInstanceUID", "SpecificCharacterSet"}:
+        assert made[keyword].value == STUDY[keyword]
+    assert made.SeriesInstanceUID != STUDY["SeriesInstanceUID"]
+    assert made.SOPClassUID == pydicom.uid.SecondaryCaptureImageStorage
+    assert made.SourceImageSequence[0].ReferencedSOPInstanceUID == STUDY["SOPInstanceUID"]
+    equipment = made.ContributingEquipmentSequence[0]
+    assert (equipment.Manufacturer, equipment.ManufacturerModelName) == ("CARE", "chest")
+    assert equipment.SoftwareVersions == "1.0.0"
+    assert len(equipment.DeviceSerialNumber) == 64
+
+
+def test_its_pixels_are_those_of_the_overlay(client):
+    overlay = client.post("/explain", files={"image": FILM}).content
+
+    image = highdicom.Image.from_dataset(read(capture(client)))
+
+    shown = image.get_frame(1, apply_icc_profile=False)
+    np.testing.assert_array_equal(png(np.ascontiguousarray(shown[..., ::-1])), overlay)
+
+
+def test_the_same_request_gives_the_same_file_and_another_another(client):
+    files = [
+        read(capture(client, **options))
+        for options in ({}, {"target": "dark"}, {"style": "contour"}, {"max_side": "200"})
+    ]
+
+    assert capture(client) == capture(client)
+    assert len({made.SOPInstanceUID for made in files}) == 4
+    assert len({made.SeriesInstanceUID for made in files}) == 1
+    other = film(square(300, 240, 20, 30), **STUDY | {"SOPInstanceUID": "1.2.3"})
+    assert read(capture(client, other)).SeriesInstanceUID != files[0].SeriesInstanceUID
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"BodyPartExamined": ""},
+        {"BodyPartExamined": "", "ImageLaterality": "L"},
+        {"LossyImageCompression": "01", "LossyImageCompressionRatio": 8},
+        {"PatientName": "", "StudyDate": "", "ReferringPhysicianName": ""},
+    ],
+    ids=["complete", "no body part", "left", "lossy", "sparse"],
+)
+def test_a_validator_has_nothing_to_say_against_it(client, tmp_path, changes):
+    if not shutil.which("dciodvfy"):
+        pytest.skip("dciodvfy of dicom3tools is not installed")
+    path = tmp_path / "capture.dcm"
+    path.write_bytes(capture(client, film(square(300, 240, 20, 30), **STUDY | changes)))
+
+    said = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, check=False)
+
+    assert [line for line in said.stderr.splitlines() if line.startswith("Error")] == []
+    assert said.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (png(square(100, 100, 10, 10)), "answers to DICOM files, this is a png"),
+        (film(square(100, 100, 10, 10)), "needs a file with"),
+    ],
+    ids=["PNG", "DICOM without a study"],
+)
+def test_what_belongs_to_no_study_is_refused(client, data, words):
+    options = {"model": "chest", "output": "dicom"}
+
+    answer = client.post("/explain", files={"image": data}, data=options)
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "bad_option"
+    assert words in answer.json()["error"]["message"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_header_that_makes_no_sense_is_refused_and_quoted_nowhere(client, caplog, capfd):
+    odd = STUDY | {"PatientName": "Canary^Birdie=\\^", "StudyDate": "20200101", "PatientSex": "F"}
+    data = film(square(100, 100, 10, 10), **odd).replace(b"20200101", b"Canary!!")
+
+    answer = client.post("/explain", files={"image": data}, data={"output": "dicom"})
+
+    assert answer.status_code in (200, 422)
+    said = capfd.readouterr()
+    assert "Canary" not in caplog.text + said.out + said.err + str(answer.headers)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Iterator[str]:
+    """An Orthanc on this machine alone, with DICOMweb."""
+    plugin = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+    if not (shutil.which("Orthanc") and plugin.exists()):
+        pytest.skip("orthanc and orthanc-dicomweb are not installed")
+    folder = tmp_path_factory.mktemp("orthanc")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {
+        "StorageDirectory": str(folder),
+        "IndexDirectory": str(folder),
+        "HttpPort": port,
+        "DicomServerEnabled": False,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "Plugins": [str(plugin)],
+    }
+    (folder / "settings.json").write_text(json.dumps(settings))
+    with (folder / "log.txt").open("wb") as log:
+        process = subprocess.Popen(
+            ["Orthanc", folder / "settings.json"], cwd=folder, stdout=log, stderr=log
+        )
+    url = f"http://127.0.0.1:{port}/dicom-web"
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            try:
+                httpx.get(f"{url}/studies").raise_for_status()
+                break
+            except httpx.HTTPError:
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_an_archive_stores_it_and_gives_it_back(client, archive):
+    data = capture(client)
+    made = read(data)
+    kind = 'multipart/related; type="application/dicom"; boundary=edge'
+    body = b"--edge\r\nContent-Type: application/dicom\r\n\r\n" + data + b"\r\n--edge--\r\n"
+    for _ in range(2):  # once more changes nothing: it is the same instance
+        stored = httpx.post(f"{archive}/studies", content=body, headers={"Content-Type": kind})
+        assert stored.status_code == 200, stored.text
+
+    where = f"{archive}/studies/{made.StudyInstanceUID}"
+    listed = httpx.get(f"{where}/instances", headers={"Accept": "application/dicom+json"}).json()
+    assert [one["00080018"]["Value"] for one in listed] == [[made.SOPInstanceUID]]
+    answer = httpx.get(
+        f"{where}/series/{made.SeriesInstanceUID}/instances/{made.SOPInstanceUID}",
+        headers={"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'},
+    )
+    start = answer.content.index(b"\r\n\r\n") + 4
+    back = read(answer.content[start:])
+    assert back.PixelData == made.PixelData
+    assert back.PatientName == STUDY["PatientName"]
