@@ -73,7 +73,6 @@ def open_tiff(data: bytes, max_megapixels: float) -> ImageFile:
         raise UnsupportedImage(f"a TIFF of {pages} pages, expected one still picture")
     _check_kind(page)
     width, height, orientation = page.number(WIDTH), page.number(HEIGHT), page.number(ORIENTATION)
-    _check_extent(page, width, height, len(data), max_megapixels)
     plain = {}  # what OpenCV minds in some kinds of TIFF and not in others: it need not know
     if orientation > 1:
         plain[ORIENTATION] = 1
@@ -82,6 +81,7 @@ def open_tiff(data: bytes, max_megapixels: float) -> ImageFile:
     if plain:
         data = _with(data, order, {page.places[tag]: number for tag, number in plain.items()})
     file = still("tiff", data, width, height, orientation, max_megapixels)
+    _check_extent(page, width, height, len(data), max_megapixels)
     if not inverted:
         return file
     return ImageFile(file.facts, lambda frame, window: 255 - file.decode(frame, window))
