@@ -113,6 +113,7 @@ def test_a_client_that_leaves_early_harms_nobody(server):
 def test_a_patient_named_in_a_file_appears_nowhere_else(server):
     pixels = square(200, 160, 20, 30)
     identity = {"PatientName": NAME, "PatientID": "ID-4711-9", "PatientBirthDate": "19471103"}
+    identity |= {"StudyInstanceUID": "1.2.826.0.1.3680043.8.498.5"}
     good = film(pixels, **identity)
     bad = [
         good[: len(good) // 2],
@@ -129,6 +130,11 @@ def test_a_patient_named_in_a_file_appears_nowhere_else(server):
             options = {"model": "chest", "output": output, "max_side": "64"}
             answers.append(httpx.post(f"{server.url}/explain", files=files, data=options))
 
+        answers.append(
+            httpx.post(f"{server.url}/classify_batch", files=[("image", files["image"])] * 2)
+        )
+        # what goes back in the study of whoever sent it may name the patient; nothing else may
+        httpx.post(f"{server.url}/explain", files=files, data={"output": "dicom"})
     assert {answer.status_code for answer in answers} >= {200, 400, 422}
     assert all(answer.status_code < 500 for answer in answers)
     seen = [answer.content + str(answer.headers).encode() for answer in answers]
