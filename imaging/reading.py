@@ -49,12 +49,13 @@ def open_image(source: Path | bytes, *, max_megapixels: float = 100) -> ImageFil
     data = source if isinstance(source, bytes) else _read_bytes(source)
     if looks_like_photo(data):
         return open_photo(data, max_megapixels)
+    if looks_like_dicom(data):
+        return open_dicom(data, max_megapixels)
+    # after DICOM, whose preamble may be the header of a TIFF (PS3.10 7.1)
     if looks_like_tiff(data):
         return open_tiff(data, max_megapixels)
     if looks_like_bmp(data):
         return open_bmp(data, max_megapixels)
-    if looks_like_dicom(data):
-        return open_dicom(data, max_megapixels)
     raise _not_ours(data)
 
 

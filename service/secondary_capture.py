@@ -121,6 +121,8 @@ def secondary_capture(
                 )
             ],
         )
+        capture.SourceImageSequence = highdicom.ReferencedImageSequence([source])
+        source.SOPClassUID = capture.SOPClassUID  # highdicom does not know retired ones
         capture.copy_patient_and_study_information(source)
         capture.SpecificCharacterSet = UTF_8
         capture.PatientOrientation = []
@@ -132,7 +134,6 @@ def secondary_capture(
         for part in (capture, *capture.ContributingEquipmentSequence):
             for keyword in WHEN_MADE:
                 part.pop(keyword, None)
-        capture.SourceImageSequence = highdicom.ReferencedImageSequence([source])
         capture.DerivationDescription = f"Grad-CAM of {', '.join(targets)} by {card.name}"[:1024]
         file = io.BytesIO()
         capture.save_as(file, enforce_file_format=True)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from imaging.errors import ImageTooLarge, ImagingError, UnreadableImage, UnsupportedImage
 from imaging.reading import open_image, read_image
-from tests.factories import make_color, make_film
+from tests.factories import as_bytes, make_color, make_dicom, make_film
 from tests.imaging.test_damage import damaged
 from tests.imaging.test_photo import STORED
 
@@ -134,6 +134,15 @@ def test_what_is_no_sound_picture_is_refused_before_it_is_decoded(data, kind, wo
 
     with pytest.raises(kind, match=words):
         read_image(data)
+
+
+@pytest.mark.parametrize("magic", [b"II*\0", b"MM\0*", b"BM"])
+def test_a_dicom_file_whose_preamble_is_that_of_another_kind_is_dicom(magic):
+    data = as_bytes(make_dicom(GRAY))
+
+    image = read_image(magic + data[len(magic) :])
+
+    assert image.facts.kind == "dicom"
 
 
 @pytest.mark.parametrize("picture", [GRAY, COLOR], ids=["gray", "RGB"])

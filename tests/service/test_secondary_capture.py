@@ -83,6 +83,16 @@ def test_the_same_request_gives_the_same_file_and_another_another(client):
     assert read(capture(client, other)).SeriesInstanceUID != files[0].SeriesInstanceUID
 
 
+def test_a_film_of_a_retired_class_has_its_answer_too(client):
+    retired = "1.2.840.10008.5.1.4.1.1.6"
+    data = film(square(300, 240, 20, 30), **STUDY | {"SOPClassUID": retired})
+
+    made = read(capture(client, data))
+
+    assert made.PatientName == STUDY["PatientName"]
+    assert made.SourceImageSequence[0].ReferencedSOPClassUID == retired
+
+
 @pytest.mark.parametrize(
     "changes",
     [
