@@ -36,6 +36,9 @@ MOST_HEADER_BYTES = 1 << 30
 NAMESPACE = uuid.UUID("6f1c2e1e-52f4-5d0b-9d0c-8f4f6f1d7c11")
 """Of the UIDs made here; drawn once."""
 
+NOT_THE_LOOK = {"model", "target", "output", "format", "force"}
+"""Options that do not change the picture, or that its UID follows from already."""
+
 NAMED = ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID")
 """Without these there is nothing to refer to."""
 
@@ -91,7 +94,8 @@ def secondary_capture(
         named = [str(source.get(keyword) or "") for keyword in NAMED]
     if not all(named):
         raise BadOption(f"output: dicom needs a file with {', '.join(NAMED)}")
-    card, instance = reading.classifier.card, named[0]
+    card, (instance, sop_class, _) = reading.classifier.card, named
+    look = options.model_dump_json(exclude=NOT_THE_LOOK)
     with foreign_errors(nonsense):
         capture = highdicom.sc.SCImage(
             pixel_array=picture,
@@ -103,7 +107,7 @@ def secondary_capture(
             series_instance_uid=_uid(instance, card.sha256),
             series_number=SERIES_NUMBER,
             series_description=f"{MAKER} {card.name}"[:64],
-            sop_instance_uid=_uid(instance, card.sha256, *targets, options.model_dump_json()),
+            sop_instance_uid=_uid(instance, card.sha256, *targets, look),
             instance_number=1 + reading.prediction.index(targets[0]),
             manufacturer=MAKER,
             manufacturer_model_name=card.name[:64],
@@ -121,9 +125,13 @@ def secondary_capture(
                 )
             ],
         )
-        capture.SourceImageSequence = highdicom.ReferencedImageSequence([source])
         source.SOPClassUID = capture.SOPClassUID  # highdicom does not know retired ones
         capture.copy_patient_and_study_information(source)
+        capture.SourceImageSequence = highdicom.ReferencedImageSequence([source])
+        [reference] = capture.SourceImageSequence
+        reference.ReferencedSOPClassUID = sop_class
+        if reading.image.facts.frames > 1:
+            reference.ReferencedFrameNumber = reading.frame
         capture.SpecificCharacterSet = UTF_8
         capture.PatientOrientation = []
         if not any(source.get(keyword) for keyword in SIDES):
