@@ -10,6 +10,7 @@
     codestream.py     what compressed pixels say about themselves
     jpeg.py           classic JPEG inside DICOM
     photo.py          PNG, JPEG → ImageFile
+    isolation.py      DecoderPool: fragile kinds are decoded in processes of their own
     preprocessing.py  Preprocessing and Placement: picture → model input, and the way back
     gradcam.py        the Grad-CAM formula, one spelling for NumPy and PyTorch
     overlay.py        heatmap over picture

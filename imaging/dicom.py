@@ -4,7 +4,7 @@ import numpy as np
 
 from imaging.dicom_display import color, grayscale
 from imaging.dicom_header import Header, check, facts, looks_like_dicom, read_header
-from imaging.dicom_stored import PixelFormat, pixel_format, stored_values
+from imaging.dicom_stored import NATIVE, PixelFormat, pixel_format, stored_values
 from imaging.image import ImageFile
 
 __all__ = ["looks_like_dicom", "open_dicom"]
@@ -24,7 +24,11 @@ def open_dicom(data: bytes, max_megapixels: float) -> ImageFile:
     check(header, max_megapixels)
     form = pixel_format(header)
     known = facts(header)
-    return ImageFile(known, lambda frame: _decode(header, form, known.frames, frame))
+    return ImageFile(
+        known,
+        lambda frame: _decode(header, form, known.frames, frame),
+        fragile=header.syntax not in NATIVE,
+    )
 
 
 def _decode(header: Header, form: PixelFormat, frames: int, index: int) -> np.ndarray:

@@ -68,10 +68,13 @@ class ImageFile:
     Attributes:
         facts: What the header says: enough to ask whether the picture suits a model.
         decode: Decodes one frame, counted from 0, to display-ready pixels.
+        fragile: Whether a hostile file of this kind may crash its decoder or keep it busy for
+            ever; see isolation.py.
     """
 
     facts: Facts
     decode: Callable[[int], np.ndarray]
+    fragile: bool = False
 
     def read(self, frame: int | None = None) -> MedicalImage:
         """Decode one frame.

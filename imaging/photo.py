@@ -14,6 +14,7 @@ from imaging.image import Facts, ImageFile
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
+PROGRESSIVE = 0xC2
 
 # Bits per sample that a PNG may have, by its color type (ISO 15948, table 11.1).
 PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -50,9 +51,10 @@ def open_photo(data: bytes, max_megapixels: float) -> ImageFile:
     if data.startswith(PNG):
         kind = "png"
         width, height, orientation = _png_header(data)
+        fragile = False
     else:
         kind = "jpeg"
-        width, height, orientation = _jpeg_header(data)
+        width, height, orientation, fragile = _jpeg_header(data)
     if not width or not height:
         raise UnreadableImage(f"a {kind.upper()} of {width}x{height} pixels")
     if width * height > max_megapixels * 1e6:
@@ -65,7 +67,8 @@ def open_photo(data: bytes, max_megapixels: float) -> ImageFile:
     decode = partial(_decode, data, kind, (height, width), orientation)
     if orientation >= 5:
         width, height = height, width
-    return ImageFile(Facts(kind=kind, width=width, height=height), lambda _frame: decode())
+    facts = Facts(kind=kind, width=width, height=height)
+    return ImageFile(facts, lambda _frame: decode(), fragile=fragile)
 
 
 def _png_header(data: bytes) -> tuple[int, int, int]:
@@ -103,23 +106,29 @@ def _png_header(data: bytes) -> tuple[int, int, int]:
     return width, height, orientation
 
 
-def _jpeg_header(data: bytes) -> tuple[int, int, int]:
-    """Width, height and orientation of a JPEG that has an end."""
-    orientation = 1
+def _jpeg_header(data: bytes) -> tuple[int, int, int, bool]:
+    """Width, height and orientation of a JPEG that has an end; and whether it has several scans.
+
+    A scan of a few bytes makes the decoder go through the whole picture, and there may be millions.
+    """
+    orientation = in_scan = 1
     for marker, body, start in jpeg_segments(data):
         if marker == 0xE1 and body.startswith(b"Exif\0\0") and orientation == 1:
             orientation = _exif_orientation(body[6:])
-        elif marker == START_OF_SCAN and data.rfind(b"\xff\xd9", start) < 0:
-            raise UnreadableImage("a truncated JPEG")
+        elif marker == START_OF_SCAN:
+            if data.rfind(b"\xff\xd9", start) < 0:
+                raise UnreadableImage("a truncated JPEG")
+            in_scan = body[0] if body else 0
     frame = Codestream.parse(data)
-    if frame.process not in (0xC0, 0xC1, 0xC2) or frame.precision != 8:
+    if frame.process not in (0xC0, 0xC1, PROGRESSIVE) or frame.precision != 8:
         raise UnsupportedImage(
             f"a JPEG of {frame.precision} bits, process SOF{frame.process & 0xF}; "
             "expected 8 bits, baseline or progressive"
         )
     if frame.components not in (1, 3):
         raise UnsupportedImage(f"a JPEG of {frame.components} colors (CMYK), expected gray or RGB")
-    return frame.width, frame.height, orientation
+    several = frame.process == PROGRESSIVE or in_scan != frame.components
+    return frame.width, frame.height, orientation, several
 
 
 def _exif_orientation(tiff: bytes) -> int:

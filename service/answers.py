@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 from imaging.overlay import encode_png, overlay, shrink
 from models.card import ModelCard
 from service.forms import ClassifyOptions, ExplainOptions
-from service.metrics import STAGE_SECONDS
+from service.metrics import stage
 from service.reading_room import Reading
 from service.reports import (
     ClassifyReport,
@@ -39,7 +39,7 @@ def explanation(reading: Reading, options: ExplainOptions, request_id: str) -> R
     """
     target = options.target or reading.prediction.top
     reading.prediction.index(target)
-    with STAGE_SECONDS.labels(stage="render").time():
+    with stage("render"):
         if options.output == "layers":
             return JSONResponse(_layers(reading, options, request_id).model_dump())
         picture = shrink(reading.image.pixels, options.max_side)

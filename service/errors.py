@@ -3,7 +3,9 @@
 Whoever sent the request can act on a 4xx, whoever runs the service on a 5xx.
 """
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import NamedTuple
 
 from fastapi import FastAPI, Request
@@ -29,7 +31,12 @@ class RequestError(Exception):
 
     Args:
         problem: What was found and what was expected, in words the sender can act on.
+
+    Attributes:
+        headers: What the answer's header says beside.
     """
+
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
@@ -56,6 +63,29 @@ class UploadTooSlow(RequestError):
     """The body did not arrive in time."""
 
 
+class KeyRequired(RequestError):
+    """The request shows no API key, or none that opens."""
+
+    def __init__(self) -> None:
+        self.headers = {"WWW-Authenticate": 'Bearer, Basic realm="CARE", charset="UTF-8"'}
+        super().__init__(
+            "an API key is needed, and it is not this one or none was sent: "
+            "send it as Authorization: Bearer KEY"
+        )
+
+
+class Overloaded(RequestError):
+    """More requests are here than may wait.
+
+    Args:
+        retry_after: Seconds after which it is worth trying again.
+    """
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"too many requests are waiting; try again in {retry_after} seconds")
+        self.headers = {"Retry-After": str(retry_after)}
+
+
 class Verdict(NamedTuple):
     """What an error looks like from outside."""
 
@@ -73,6 +103,8 @@ VERDICTS: dict[type[Exception], Verdict] = {
     FrameNotFound: Verdict(HTTPStatus.BAD_REQUEST, "bad_option"),
     BadOption: Verdict(HTTPStatus.BAD_REQUEST, "bad_option"),
     ModelRequired: Verdict(HTTPStatus.BAD_REQUEST, "model_required"),
+    KeyRequired: Verdict(HTTPStatus.UNAUTHORIZED, "key_required"),
+    Overloaded: Verdict(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded"),
     BadForm: Verdict(HTTPStatus.BAD_REQUEST, "bad_request"),
     ModelNotFound: Verdict(HTTPStatus.NOT_FOUND, "model_not_found"),
     LabelNotFound: Verdict(HTTPStatus.NOT_FOUND, "target_not_found"),
@@ -89,9 +121,15 @@ def handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-async def _ours(request: Request, error: Exception) -> JSONResponse:
+def refusal(request: Request, error: Exception) -> JSONResponse:
+    """The answer to a request that one of our errors ended."""
     status, code = next(VERDICTS[kind] for kind in type(error).__mro__ if kind in VERDICTS)
-    return _envelope(request, status, code, str(error))
+    headers = error.headers if isinstance(error, RequestError) else None
+    return _envelope(request, status, code, str(error), headers)
+
+
+async def _ours(request: Request, error: Exception) -> JSONResponse:
+    return refusal(request, error)
 
 
 async def _routing(request: Request, error: Exception) -> JSONResponse:
@@ -122,7 +160,7 @@ def _envelope(
     status: HTTPStatus,
     code: str,
     message: str,
-    headers: dict[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     ERRORS.labels(code=code).inc()
     request.state.error_code = code

@@ -69,7 +69,7 @@ class Server:
         log: What it has written to stdout and stderr.
     """
 
-    def __init__(self, models: Path, log: Path) -> None:
+    def __init__(self, models: Path, log: Path, **settings: object) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -80,7 +80,9 @@ class Server:
             self._process = subprocess.Popen(
                 [*command, "--host", "127.0.0.1", "--port", str(port)],
                 cwd=Path(__file__).parents[2],
-                env=os.environ | {"CARE_MODELS": str(models), "BENTOML_DO_NOT_TRACK": "True"},
+                env=os.environ
+                | {"CARE_MODELS": str(models), "BENTOML_DO_NOT_TRACK": "True"}
+                | {f"CARE_{name.upper()}": str(value) for name, value in settings.items()},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -31,7 +31,8 @@ def test_the_server_is_alive_ready_and_measured(server):
     assert 'care_predictions_total{label="square",model="chest"}' in metrics
     assert 'care_model_ready{model="chest"} 1.0' in metrics
     assert "care_stage_seconds_bucket" in metrics
-    assert "bentoml_service_request_total" in metrics
+    assert 'care_requests_total{key="-",route="/classify",status="200"}' in metrics
+    assert 'care_provider{model="chest",provider="cpu"} 1.0' in metrics
 
 
 def test_the_page_and_not_bentomls_own_is_at_the_root(server):
@@ -145,9 +146,9 @@ def test_each_request_is_one_line_in_the_log(server):
     while "second-line" not in server.log and time.monotonic() < deadline:
         time.sleep(0.05)
     lines = [line for line in server.log.splitlines() if re.search("(first|second)-line", line)]
-    assert len(lines) == 2
-    assert "status=200" in lines[0]
-    assert "status=404 code=not_found" in lines[1]
+    first, second = map(json.loads, lines)
+    assert (first["status"], first["route"]) == (200, "/models")
+    assert (second["status"], second["route"], second["code"]) == (404, "-", "not_found")
 
 
 def test_a_broken_model_keeps_the_service_from_being_ready(tmp_path):
