@@ -1,5 +1,6 @@
 """What only the real server shows: BentoML's routes around ours, the log, the metrics."""
 
+import io
 import json
 import re
 import shutil
@@ -9,6 +10,8 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 import httpx
 import numpy as np
+from pydicom import dcmread
+from pydicom.uid import RLELossless
 
 from tests.models_factory import square_model
 from tests.service.conftest import Server
@@ -115,7 +118,13 @@ def test_a_patient_named_in_a_file_appears_nowhere_else(server):
     pixels = square(200, 160, 20, 30)
     identity = {"PatientName": NAME, "PatientID": "ID-4711-9", "PatientBirthDate": "19471103"}
     good = film(pixels, **identity)
+    packed = dcmread(io.BytesIO(good))
+    packed.compress(RLELossless)
+    compressed = io.BytesIO()
+    packed.save_as(compressed)
     bad = [
+        compressed.getvalue(),
+        compressed.getvalue()[:-700],
         good[: len(good) // 2],
         good[:900],
         film(pixels, **identity, BodyPartExamined="KNEE"),
@@ -130,10 +139,15 @@ def test_a_patient_named_in_a_file_appears_nowhere_else(server):
             options = {"model": "chest", "output": output, "max_side": "64"}
             answers.append(httpx.post(f"{server.url}/explain", files=files, data=options))
 
-    assert {answer.status_code for answer in answers} >= {200, 400, 422}
+        path = f"/{NAME}?PatientID=ID-4711-9"
+        answers.append(httpx.post(server.url + path, files=files, headers={"X-Request-ID": NAME}))
+
+    assert {answer.status_code for answer in answers} >= {200, 400, 404, 422}
     assert all(answer.status_code < 500 for answer in answers)
     seen = [answer.content + str(answer.headers).encode() for answer in answers]
     seen += [server.log.encode(), httpx.get(f"{server.url}/metrics").content]
+    left = [path for path in server.folder.rglob("*") if path.is_file()]
+    seen += [str(path).encode() + path.read_bytes() for path in left]
     for secret in SECRETS:
         assert not any(secret.encode() in text.lower() for text in seen)
 
