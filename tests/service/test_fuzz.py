@@ -12,4 +12,4 @@ def test_no_mutated_picture_brings_a_500(serve_here, tmp_path, monkeypatch):
     seen, failed = run(client, cases=300, seed=1, known=samples())
 
     assert failed == []
-    assert {"ok", "unreadable", "too_large", "unsupported"} <= set(seen)
+    assert {"ok", "unreadable", "unsupported", "model_required"} <= set(seen)
