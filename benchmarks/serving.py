@@ -16,6 +16,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -127,6 +128,7 @@ def alternative() -> Any:
 
     network = mobilenet_v2(num_classes=7).eval()
     cam = GradCAM(model=network, target_layers=[network.features[-1]])
+    one_at_a_time = threading.Lock()  # GradCAM keeps what its hooks saw in itself
     app = FastAPI()
 
     def read(data: bytes) -> tuple[np.ndarray, torch.Tensor]:
@@ -137,7 +139,7 @@ def alternative() -> Any:
             gray = (apply_voi_lut(values, dataset) / (2**dataset.BitsStored - 1)).astype("f4")
             if dataset.PhotometricInterpretation == "MONOCHROME1":
                 gray = 1 - gray
-            picture = np.stack([gray] * 3, axis=-1)
+            picture = np.stack([gray] * 3, axis=-1).clip(0, 1)
         else:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
             assert pixels is not None
@@ -158,7 +160,9 @@ def alternative() -> Any:
     @app.post("/explain")
     def explain(image: UploadFile = File()) -> Response:  # noqa: B008 - FastAPI's way
         shown, images = read(image.file.read())
-        heatmap = cv2.resize(cam(input_tensor=images)[0], shown.shape[1::-1])
+        with one_at_a_time:
+            heatmap = cam(input_tensor=images, targets=None)[0]
+        heatmap = cv2.resize(heatmap, shown.shape[1::-1])
         overlay = show_cam_on_image(shown, heatmap, use_rgb=True)
         png = cv2.imencode(".png", cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))[1]
         return Response(png.tobytes(), media_type="image/png")

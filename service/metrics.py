@@ -52,6 +52,12 @@ SCORES = Histogram(
     buckets=(0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1),
 )
 
+IN_DISTRIBUTION = Counter(
+    "care_in_distribution",
+    "Pictures that are like the training pictures (yes) or not (no), by model.",
+    ["model", "answer"],
+)
+
 STAGE_SECONDS = Histogram(
     "care_stage_seconds",
     "Time to read a picture, to run the model and to render the answer.",

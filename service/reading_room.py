@@ -15,6 +15,7 @@ from service.errors import ModelRequired
 from service.forms import ClassifyOptions
 from service.metrics import (
     BATCH_SIZE,
+    IN_DISTRIBUTION,
     MODEL_INFO,
     MODEL_READY,
     PREDICTIONS,
@@ -157,6 +158,9 @@ class ReadingRoom:
         square, placement = classifier.card.preprocessing(image)
         [prediction] = classifier.predictions(self._batchers[name](square), [placement])
         PREDICTIONS.labels(model=name, label=prediction.top).inc()
+        if prediction.in_distribution is not None:
+            answer = "yes" if prediction.in_distribution else "no"
+            IN_DISTRIBUTION.labels(model=name, answer=answer).inc()
         for label, probability in prediction.ranked():
             SCORES.labels(model=name, label=label).observe(probability)
         return prediction
