@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -25,9 +25,11 @@ def pool() -> Iterator[DecoderPool]:
     pool.close()
 
 
-def workers() -> list[psutil.Process]:
-    children = psutil.Process().children()
-    return [child for child in children if "imaging.isolation" in " ".join(child.cmdline())]
+@pytest.fixture
+def workers() -> Callable[[], list[psutil.Process]]:
+    """The processes started since the test began."""
+    before = psutil.Process().children()
+    return lambda: [child for child in psutil.Process().children() if child not in before]
 
 
 def compressed() -> bytes:
@@ -53,7 +55,7 @@ def endless() -> bytes:
 
 
 @pytest.mark.parametrize("make", [compressed, small])
-def test_a_fragile_file_is_decoded_elsewhere_to_the_same_pixels(pool, make):
+def test_a_fragile_file_is_decoded_elsewhere_to_the_same_pixels(pool, workers, make):
     data = make()
     file = open_image(data)
 
@@ -83,7 +85,7 @@ def test_what_a_worker_finds_wrong_is_told_in_the_same_words(pool):
     assert str(elsewhere.value) == str(here.value)
 
 
-def test_a_decoder_that_does_not_end_is_given_up(endless):
+def test_a_decoder_that_does_not_end_is_given_up(workers, endless):
     pool = DecoderPool(1, timeout=0.3)
     start = time.monotonic()
 
@@ -95,7 +97,7 @@ def test_a_decoder_that_does_not_end_is_given_up(endless):
     pool.close()
 
 
-def test_a_decoder_that_crashes_costs_one_picture(pool, endless):
+def test_a_decoder_that_crashes_costs_one_picture(pool, workers, endless):
     good = compressed()
     pool.guard(open_image(good), good).read()
     [worker] = workers()
@@ -119,7 +121,7 @@ def test_a_decoder_that_crashes_costs_one_picture(pool, endless):
     assert pool.guard(open_image(good), good).read().pixels.shape == (64, 48)
 
 
-def test_workers_do_not_end_with_a_signal_meant_for_the_service(pool):
+def test_workers_do_not_end_with_a_signal_meant_for_the_service(pool, workers):
     data = compressed()
     pool.guard(open_image(data), data).read()
     [worker] = workers()

@@ -8,14 +8,12 @@ import time
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.service.pictures import film, square
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.long
 def test_a_bento_is_built_and_serves(tmp_path, models_folder):
     own = {
         "BENTOML_HOME": str(tmp_path),
