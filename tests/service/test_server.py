@@ -179,7 +179,9 @@ def test_a_broken_model_keeps_the_service_from_being_ready(tmp_path):
         post = {"files": {"image": film(square(64, 64, 8, 8))}}
 
         assert httpx.get(f"{server.url}/livez").status_code == 200
-        assert httpx.get(f"{server.url}/readyz").status_code == 503
+        not_ready = httpx.get(f"{server.url}/readyz")
+        assert not_ready.status_code == 503
+        assert "tampered: model.onnx has digest" in not_ready.text
         assert [one["name"] for one in httpx.get(f"{server.url}/models").json()["models"]] == [
             "good"
         ]
