@@ -28,7 +28,8 @@ def serve(
 ) -> None:
     """Start the service and its page in the foreground.
 
-    It has no login and no encryption: on a network, put a proxy that has both in front of it.
+    Everybody may ask it unless CARE_API_KEYS says who, and it has no encryption: on a network, put
+    a proxy that has it in front. docs/operations.md has every setting.
     """
     if importlib.util.find_spec("bentoml") is None:
         not_installed("bentoml")

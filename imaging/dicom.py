@@ -11,7 +11,7 @@ from imaging.dicom_header import (
     read_everything,
     read_header,
 )
-from imaging.dicom_stored import PixelFormat, pixel_format, stored_values
+from imaging.dicom_stored import NATIVE, PixelFormat, pixel_format, stored_values
 from imaging.errors import WindowNotFound
 from imaging.image import ImageFile, Window
 
@@ -33,7 +33,9 @@ def open_dicom(data: bytes, max_megapixels: float) -> ImageFile:
     form = pixel_format(header)
     known = facts(header)
     return ImageFile(
-        known, lambda frame, window: _decode(header, form, known.frames, frame, window)
+        known,
+        lambda frame, window: _decode(header, form, known.frames, frame, window),
+        fragile=header.syntax not in NATIVE,
     )
 
 

@@ -82,10 +82,13 @@ class ImageFile:
         facts: What the header says: enough to ask whether the picture suits a model.
         decode: Decodes one frame, counted from 0, to display-ready pixels, through a window as
             in `read`.
+        fragile: Whether a hostile file of this kind may crash its decoder or keep it busy for
+            ever; see isolation.py.
     """
 
     facts: Facts
     decode: Callable[[int, Window | int | None], np.ndarray]
+    fragile: bool = False
 
     def read(self, frame: int | None = None, window: Window | int | None = None) -> MedicalImage:
         """Decode one frame.

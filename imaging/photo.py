@@ -17,6 +17,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
+PROGRESSIVE = 0xC2
 
 # Bits per sample that a PNG may have, by its color type (ISO 15948, table 11.1).
 PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -52,11 +53,19 @@ def open_photo(data: bytes, max_megapixels: float) -> ImageFile:
     """
     if data.startswith(PNG):
         return still("png", data, *_png_header(data), max_megapixels)
-    return still("jpeg", data, *_jpeg_header(data), max_megapixels)
+    width, height, orientation, fragile = _jpeg_header(data)
+    return still("jpeg", data, width, height, orientation, max_megapixels, fragile=fragile)
 
 
 def still(
-    kind: str, data: bytes, width: int, height: int, orientation: int, max_megapixels: float
+    kind: str,
+    data: bytes,
+    width: int,
+    height: int,
+    orientation: int,
+    max_megapixels: float,
+    *,
+    fragile: bool = False,
 ) -> ImageFile:
     """A file that OpenCV can decode to one still picture.
 
@@ -67,6 +76,7 @@ def still(
         height: Rows as stored.
         orientation: How to bring the picture upright, one of `UPRIGHT`; any other is upright.
         max_megapixels: Most pixels allowed, in millions.
+        fragile: See `ImageFile`.
 
     Raises:
         ImagingError: No pixels, or too many of them.
@@ -89,7 +99,7 @@ def still(
             raise WindowNotFound(f"a {kind.upper()} has no windows")
         return decode()
 
-    return ImageFile(Facts(kind=kind, width=width, height=height), read)
+    return ImageFile(Facts(kind=kind, width=width, height=height), read, fragile=fragile)
 
 
 def _png_header(data: bytes) -> tuple[int, int, int]:
@@ -127,23 +137,29 @@ def _png_header(data: bytes) -> tuple[int, int, int]:
     return width, height, orientation
 
 
-def _jpeg_header(data: bytes) -> tuple[int, int, int]:
-    """Width, height and orientation of a JPEG that has an end."""
-    orientation = 1
+def _jpeg_header(data: bytes) -> tuple[int, int, int, bool]:
+    """Width, height and orientation of a JPEG that has an end; and whether it has several scans.
+
+    A scan of a few bytes makes the decoder go through the whole picture, and there may be millions.
+    """
+    orientation = in_scan = 1
     for marker, body, start in jpeg_segments(data):
         if marker == 0xE1 and body.startswith(b"Exif\0\0") and orientation == 1:
             orientation = _exif_orientation(body[6:])
-        elif marker == START_OF_SCAN and data.rfind(b"\xff\xd9", start) < 0:
-            raise UnreadableImage("a truncated JPEG")
+        elif marker == START_OF_SCAN:
+            if data.rfind(b"\xff\xd9", start) < 0:
+                raise UnreadableImage("a truncated JPEG")
+            in_scan = body[0] if body else 0
     frame = Codestream.parse(data)
-    if frame.process not in (0xC0, 0xC1, 0xC2) or frame.precision != 8:
+    if frame.process not in (0xC0, 0xC1, PROGRESSIVE) or frame.precision != 8:
         raise UnsupportedImage(
             f"a JPEG of {frame.precision} bits, process SOF{frame.process & 0xF}; "
             "expected 8 bits, baseline or progressive"
         )
     if frame.components not in (1, 3):
         raise UnsupportedImage(f"a JPEG of {frame.components} colors (CMYK), expected gray or RGB")
-    return frame.width, frame.height, orientation
+    several = frame.process == PROGRESSIVE or in_scan != frame.components
+    return frame.width, frame.height, orientation, several
 
 
 def _exif_orientation(tiff: bytes) -> int:

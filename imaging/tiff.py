@@ -1,7 +1,7 @@
 """TIFF → display-ready pixels: one still picture of 8 or 16 bits, gray, palette or RGB."""
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage
 from imaging.image import ImageFile
@@ -80,11 +80,11 @@ def open_tiff(data: bytes, max_megapixels: float) -> ImageFile:
         plain[PHOTOMETRIC] = BLACK_IS_ZERO
     if plain:
         data = _with(data, order, {page.places[tag]: number for tag, number in plain.items()})
-    file = still("tiff", data, width, height, orientation, max_megapixels)
+    file = still("tiff", data, width, height, orientation, max_megapixels, fragile=True)
     _check_extent(page, width, height, len(data), max_megapixels)
     if not inverted:
         return file
-    return ImageFile(file.facts, lambda frame, window: 255 - file.decode(frame, window))
+    return replace(file, decode=lambda frame, window: 255 - file.decode(frame, window))
 
 
 def _with(data: bytes, order: str, numbers: dict[int, int]) -> bytes:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import onnxruntime
@@ -14,6 +14,20 @@ from imaging.preprocessing import Placement
 from models.card import ModelCard
 from models.distribution import Distribution
 from models.errors import BrokenModel, LabelNotFound
+
+Provider = Literal["cpu", "cuda", "tensorrt"]
+"""What can run a model."""
+
+PROVIDERS: dict[Provider, list[str]] = {
+    "cpu": ["CPUExecutionProvider"],
+    "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"],
+    "tensorrt": [
+        "TensorrtExecutionProvider",
+        "CUDAExecutionProvider",
+        "CPUExecutionProvider",
+    ],
+}
+"""ONNX Runtime's names for it, and what runs the operators that it does not know."""
 
 CONTRACT_KEY = "care.contract"
 OUTPUTS = ("logits", "cams", "embedding")
@@ -142,14 +156,16 @@ class Classifier:
         folder: Path,
         *,
         threads: int = 1,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
+        provider: Provider = "cpu",
+        most: int = 16,
     ) -> Self:
         """Load `model.onnx` and `card.json`, and see that they belong together.
 
         Args:
             folder: The model's folder, such as `models/chest-xray`.
             threads: Cores one call may use.
-            providers: ONNX Runtime execution providers, the preferred first.
+            provider: What shall run it.
+            most: Pictures that one call will be given at most; TensorRT builds for that number.
 
         Raises:
             BrokenModel: A file is missing, the digest does not match, or card and graph disagree.
@@ -166,13 +182,14 @@ class Classifier:
         distribution = None
         if card.distribution_sha256:
             distribution = Distribution.load(folder / "distribution.npz", card.distribution_sha256)
-        session = session_for(graph, card, threads=threads, providers=providers)
+        session = session_for(graph, card, threads=threads, provider=provider, most=most)
         return cls(card, session, distribution)
 
     @property
-    def providers(self) -> list[str]:
-        """Execution providers that are active, the preferred first."""
-        return self._session.get_providers()
+    def active(self) -> Provider:
+        """What does run the model. ONNX Runtime falls back to the CPU without a word."""
+        first = self._session.get_providers()[0]
+        return next(name for name, names in PROVIDERS.items() if names[0] == first)
 
     @property
     def inputs(self) -> list[Tensor]:
@@ -228,7 +245,8 @@ def session_for(
     card: ModelCard,
     *,
     threads: int = 1,
-    providers: Sequence[str] = ("CPUExecutionProvider",),
+    provider: Provider = "cpu",
+    most: int = 16,
 ) -> onnxruntime.InferenceSession:
     """Open a session on a serialized graph, and see that it keeps what the card promises.
 
@@ -242,8 +260,14 @@ def session_for(
     # Spinning threads of one session steal the cores of the next.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
+    if provider != "cpu":
+        # The CUDA libraries that pip installs lie where no loader looks.
+        onnxruntime.preload_dlls()
+    known = set(onnxruntime.get_available_providers())
+    settings = _provider_settings(card, most)
+    chosen = [(name, settings.get(name, {})) for name in PROVIDERS[provider] if name in known]
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=list(providers))
+        session = onnxruntime.InferenceSession(graph, options, providers=chosen)
     except Exception as error:  # ONNX Runtime's errors share no base class but this
         raise BrokenModel(f"{name}: ONNX Runtime cannot load model.onnx: {error}") from error
     size = card.preprocessing.size
@@ -261,3 +285,25 @@ def session_for(
     if session.get_modelmeta().custom_metadata_map.get(CONTRACT_KEY) != card.contract():
         raise BrokenModel(f"{name}: card.json and the contract inside model.onnx disagree")
     return session
+
+
+def _provider_settings(card: ModelCard, most: int) -> dict[str, dict[str, Any]]:
+    """What ONNX Runtime's providers are told, by their names."""
+    size = card.preprocessing.size
+
+    def shape(count: int) -> str:
+        return f"images:{count}x{size}x{size}x3"
+
+    return {
+        # Batches differ in size: an exhaustive search for each, and an arena that doubles, cost
+        # more than they bring.
+        "CUDAExecutionProvider": {
+            "cudnn_conv_algo_search": "HEURISTIC",
+            "arena_extend_strategy": "kSameAsRequested",
+        },
+        "TensorrtExecutionProvider": {
+            "trt_profile_min_shapes": shape(1),
+            "trt_profile_opt_shapes": shape(most),
+            "trt_profile_max_shapes": shape(most),
+        },
+    }

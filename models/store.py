@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from models.classifier import Classifier
+from models.classifier import Classifier, Provider
 from models.errors import BrokenModel, ModelNotFound
 
 
@@ -19,8 +19,10 @@ def model_names(folder: Path) -> list[str]:
     return sorted(card.parent.name for card in folder.glob("[!.]*/card.json"))
 
 
-def load_one(folder: Path, name: str, *, threads: int = 1) -> Classifier:
-    """Load one model by name.
+def load_one(
+    folder: Path, name: str, *, threads: int = 1, provider: Provider = "cpu", most: int = 16
+) -> Classifier:
+    """Load one model by name; the arguments are those of `Classifier.load`.
 
     Raises:
         ModelNotFound: With the names there are.
@@ -29,7 +31,7 @@ def load_one(folder: Path, name: str, *, threads: int = 1) -> Classifier:
     names = model_names(folder)
     if name not in names:
         raise ModelNotFound(f"no model {name!r}; there are {', '.join(names) or 'none'}")
-    classifier = Classifier.load(folder / name, threads=threads)
+    classifier = Classifier.load(folder / name, threads=threads, provider=provider, most=most)
     if classifier.card.name != name:
         raise BrokenModel(f"{name}: the card is that of {classifier.card.name!r}")
     return classifier

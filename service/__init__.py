@@ -7,7 +7,11 @@
     secondary_capture.py  an overlay as a DICOM file for the same study
     reports.py       the shapes of the answers
     errors.py        which error becomes which HTTP status, in one envelope
-    front_desk.py    what every request gets: an id, a log line, safe headers
+    front_desk.py    what every request gets: an id, a log line, counts, safe headers
+    gate.py          who gets in: API keys, and pages of other origins
+    waiting_room.py  how many requests are worked on, and how many may wait
+    batcher.py       pictures of concurrent requests share a run of the model
+    log.py           the log, as JSON
     settings.py      what the environment may change
     metrics.py       what Prometheus sees
     web/             the page

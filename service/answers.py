@@ -12,7 +12,7 @@ from imaging.overlay import encode, overlay, shrink
 from models.card import ModelCard
 from models.classifier import Classifier
 from service.forms import ClassifyOptions, ExplainOptions
-from service.metrics import STAGE_SECONDS
+from service.metrics import stage
 from service.reading_room import Reading
 from service.reports import (
     BatchItem,
@@ -61,7 +61,7 @@ def explanation(reading: Reading, options: ExplainOptions, request_id: str) -> R
     targets = options.target or (reading.prediction.top,)
     for target in targets:
         reading.prediction.index(target)
-    with STAGE_SECONDS.labels(stage="render").time():
+    with stage("render"):
         picture = shrink(reading.shown(options.display_window), options.max_side)
         if options.output == "layers":
             return JSONResponse(_layers(reading, picture, request_id).model_dump())

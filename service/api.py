@@ -5,7 +5,6 @@ FastAPI app mounted into it, because BentoML's own parser would write a picture 
 the name it comes with; see forms.py for how it is read instead.
 """
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
@@ -14,7 +13,7 @@ from typing import Any
 
 import anyio
 import bentoml
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 
@@ -29,6 +28,9 @@ from service.answers import (
 from service.errors import OURS, BadForm, handle_errors, refusal
 from service.forms import ClassifyOptions, ExplainOptions, form_schema, read_form
 from service.front_desk import FrontDesk
+from service.gate import gate
+from service.log import set_up_logs
+from service.metrics import exposition
 from service.reading_room import Reading, ReadingRoom
 from service.reports import (
     BatchItem,
@@ -44,6 +46,7 @@ from service.reports import (
     ReadyReport,
 )
 from service.settings import Settings
+from service.waiting_room import WaitingRoom
 
 WEB = Path(__file__).parent / "web"
 
@@ -51,6 +54,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     status.value: {"model": ErrorReport, "description": status.phrase}
     for status in (
         HTTPStatus.BAD_REQUEST,
+        HTTPStatus.UNAUTHORIZED,
         HTTPStatus.NOT_FOUND,
         HTTPStatus.REQUEST_TIMEOUT,
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -75,24 +79,32 @@ app.mount("/web", StaticFiles(directory=WEB), name="web")
     name="care",
     http={"port": 3000},
     traffic={"timeout": 300},
-    # Paths are what clients make of them; the front desk logs routes instead.
+    # Paths are what clients make of them; the front desk logs and counts routes instead.
     logging={"access": {"enabled": False}},
+    metrics={"enabled": False},
 )
 @bentoml.asgi_app(FrontDesk(app))
 class CareService:
     """Image diagnosis with the reason shown."""
 
     def __init__(self) -> None:
-        logging.getLogger("care").setLevel(logging.INFO)
-        # What is wrong with a form is told to its sender, not to the log.
-        logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+        set_up_logs()
         self.settings = Settings()
         self.room = ReadingRoom(self.settings)
-        self.seats = anyio.CapacityLimiter(self.settings.concurrency)
+        self.waiting_room = WaitingRoom(self.settings.concurrency, self.settings.queue)
         app.state.service = self
+        app.state.gate = gate(app, self.settings)
 
     def __is_ready__(self) -> bool:
-        return self.room.ready
+        if problems := self.room.problems:
+            # What BentoML would answer of its own does not say why.
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "\n".join(problems))
+        return True
+
+    @bentoml.on_shutdown
+    def close(self) -> None:
+        """End the processes that decode."""
+        self.room.close()
 
     async def answer(
         self,
@@ -105,20 +117,27 @@ class CareService:
         Decoding, the model and rendering run beside the event loop, so that health checks and
         other uploads go on meanwhile.
         """
-        [data], chosen = await read_form(request, options, self.settings)
+        with self.waiting_room.place():
+            [data], chosen = await read_form(request, options, self.settings)
 
-        def work() -> Response:
-            reading = self.room.read(data, chosen)
-            request.state.model = reading.classifier.card.name
-            return render(reading, chosen, request.state.request_id)
+            def work() -> Response:
+                reading = self.room.read(data, chosen)
+                request.state.model = reading.classifier.card.name
+                return render(reading, chosen, request.state.request_id)
 
-        return await anyio.to_thread.run_sync(work, limiter=self.seats)
+            return await self.waiting_room.work(work)
 
     async def answer_each(self, request: Request) -> BatchReport:
         """Read a request's pictures beside each other; a bad one costs none but itself."""
-        files, chosen = await read_form(
-            request, ClassifyOptions, self.settings, most_files=self.settings.max_batch
-        )
+        with self.waiting_room.place():
+            files, chosen = await read_form(
+                request, ClassifyOptions, self.settings, most_files=self.settings.max_batch
+            )
+            return await self._each(request, files, chosen)
+
+    async def _each(
+        self, request: Request, files: list[bytes], chosen: ClassifyOptions
+    ) -> BatchReport:
         request_id = request.state.request_id
         items: list[BatchItem] = [BatchItem(status=0)] * len(files)
 
@@ -136,7 +155,7 @@ class CareService:
 
         async with anyio.create_task_group() as tasks:
             for index in range(len(files)):
-                tasks.start_soon(partial(anyio.to_thread.run_sync, work, index, limiter=self.seats))
+                tasks.start_soon(self.waiting_room.work, partial(work, index))
         return BatchReport(items=items, request_id=request_id)
 
 
@@ -212,10 +231,16 @@ async def page() -> FileResponse:
     return FileResponse(WEB / "index.html")
 
 
+@app.get("/metrics", response_class=PlainTextResponse)
+def metrics() -> Response:
+    """What Prometheus sees."""
+    content, kind = exposition()
+    return Response(content, media_type=kind)
+
+
 @app.get("/livez", response_class=PlainTextResponse)
 @app.get("/healthz", response_class=PlainTextResponse)
 @app.get("/readyz", response_class=PlainTextResponse)
-@app.get("/metrics", response_class=PlainTextResponse)
 async def probe() -> Response:
     """Answered by BentoML. Listed here for the OpenAPI document, and to refuse other methods."""
     raise NotImplementedError

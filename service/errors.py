@@ -3,7 +3,9 @@
 Whoever sent the request can act on a 4xx, whoever runs the service on a 5xx.
 """
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import NamedTuple
 
 from fastapi import FastAPI, Request
@@ -30,7 +32,12 @@ class RequestError(Exception):
 
     Args:
         problem: What was found and what was expected, in words the sender can act on.
+
+    Attributes:
+        headers: What the answer's header says beside.
     """
+
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
@@ -57,6 +64,29 @@ class UploadTooSlow(RequestError):
     """The body did not arrive in time."""
 
 
+class KeyRequired(RequestError):
+    """The request shows no API key, or none that opens."""
+
+    def __init__(self) -> None:
+        self.headers = {"WWW-Authenticate": 'Bearer, Basic realm="CARE", charset="UTF-8"'}
+        super().__init__(
+            "an API key is needed, and it is not this one or none was sent: "
+            "send it as Authorization: Bearer KEY"
+        )
+
+
+class Overloaded(RequestError):
+    """More requests are here than may wait.
+
+    Args:
+        retry_after: Seconds after which it is worth trying again.
+    """
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"too many requests are waiting; try again in {retry_after} seconds")
+        self.headers = {"Retry-After": str(retry_after)}
+
+
 class Verdict(NamedTuple):
     """What an error looks like from outside."""
 
@@ -75,6 +105,8 @@ VERDICTS: dict[type[Exception], Verdict] = {
     WindowNotFound: Verdict(HTTPStatus.BAD_REQUEST, "bad_option"),
     BadOption: Verdict(HTTPStatus.BAD_REQUEST, "bad_option"),
     ModelRequired: Verdict(HTTPStatus.BAD_REQUEST, "model_required"),
+    KeyRequired: Verdict(HTTPStatus.UNAUTHORIZED, "key_required"),
+    Overloaded: Verdict(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded"),
     BadForm: Verdict(HTTPStatus.BAD_REQUEST, "bad_request"),
     ModelNotFound: Verdict(HTTPStatus.NOT_FOUND, "model_not_found"),
     LabelNotFound: Verdict(HTTPStatus.NOT_FOUND, "target_not_found"),
@@ -96,8 +128,14 @@ def handle_errors(app: FastAPI) -> None:
 
 
 async def _ours(request: Request, error: Exception) -> JSONResponse:
+    return refused(request, error)
+
+
+def refused(request: Request, error: Exception) -> JSONResponse:
+    """The answer to a request that one of `OURS` ended."""
     status, report = refusal(error, request.state.request_id)
-    return _answer(request, status, report)
+    headers = error.headers if isinstance(error, RequestError) else None
+    return _answer(request, status, report, headers)
 
 
 def refusal(error: Exception, request_id: str) -> tuple[HTTPStatus, ErrorReport]:
@@ -140,7 +178,7 @@ def _answer(
     request: Request,
     status: HTTPStatus,
     report: ErrorReport,
-    headers: dict[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     request.state.error_code = report.error.code
     return JSONResponse(report.model_dump(), status, headers)

@@ -1,16 +1,21 @@
-"""What every request gets: an id, one line in the log, headers that keep browsers safe."""
+"""What every request gets: an id, a log line, counts, headers that keep browsers safe."""
 
 import logging
 import re
 import time
 import uuid
 
+from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
+
+from service.metrics import count_request, request_durations
 
 LOG = logging.getLogger("care")
 
 SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -29,11 +34,14 @@ class FrontDesk:
     It is no Starlette app on purpose: BentoML gives such a mount every path it does not serve
     itself, so that unknown paths and wrong methods end in our envelope too.
 
+    Requests go through the app's `state.gate`, which the service sets when it starts: it alone
+    knows the settings.
+
     The log line says nothing that a client wrote but a request id of harmless letters: paths are
     named by their route, and neither file names nor field values are in it.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: FastAPI) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,21 +64,32 @@ class FrontDesk:
             await send(message)
 
         start = time.perf_counter()
-        try:
-            await self.app(scope, receive, answer)
-        except Exception:
-            # Already answered in the envelope; here it is said to those who can mend it.
-            LOG.exception("request_id=%s failed unexpectedly", request_id)
-        LOG.info(
-            "request_id=%s method=%s route=%s status=%d code=%s model=%s ms=%.0f",
-            request_id,
-            scope["method"] if scope["method"] in ("GET", "HEAD", "POST") else "other",
-            getattr(scope.get("route"), "path", "") or "-",
-            status,
-            state.get("error_code", "-"),
-            state.get("model", "-"),
-            1000 * (time.perf_counter() - start),
-        )
+        with request_durations() as stages:
+            try:
+                await self.app.state.gate(scope, receive, answer)
+            except Exception:
+                # Already answered in the envelope; here it is said to those who can mend it.
+                LOG.exception("failed unexpectedly", extra={"fields": {"request_id": request_id}})
+        seconds = time.perf_counter() - start
+        route = getattr(scope.get("route"), "path", "") or "-"
+        key = state.get("key", "-")
+        count_request(route, status, key, seconds)
+        fields = {
+            "request_id": request_id,
+            "method": scope["method"] if scope["method"] in METHODS else "other",
+            "route": route,
+            "status": status,
+            "code": state.get("error_code", "-"),
+            "model": state.get("model", "-"),
+            "key": key,
+            "ms": _ms(seconds),
+            **{f"{stage}_ms": _ms(taken) for stage, taken in stages.items()},
+        }
+        LOG.info("request %s", request_id, extra={"fields": fields})
+
+
+def _ms(seconds: float) -> float:
+    return round(1000 * seconds, 1)
 
 
 def _request_id(headers: Headers) -> str:

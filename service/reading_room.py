@@ -7,13 +7,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from imaging.image import Facts, ImageFile, MedicalImage, Window
+from imaging.isolation import DecoderPool
 from imaging.reading import open_image
 from models.classifier import Classifier, Prediction
 from models.errors import BrokenModel, ModelNotFound
 from models.store import load_one, model_names
+from service.batcher import Batcher
 from service.errors import ModelRequired
 from service.forms import ClassifyOptions
-from service.metrics import MODEL_READY, PREDICTIONS, STAGE_SECONDS
+from service.metrics import (
+    BATCH_SIZE,
+    IN_DISTRIBUTION,
+    MODEL_INFO,
+    MODEL_READY,
+    PREDICTIONS,
+    PROVIDER,
+    SCORES,
+    stage,
+)
 from service.settings import Settings
 
 LOG = logging.getLogger("care")
@@ -78,23 +89,37 @@ class ReadingRoom:
         self._settings = settings
         self.classifiers: dict[str, Classifier] = {}
         self.broken: dict[str, BrokenModel] = {}
+        self._batchers: dict[str, Batcher] = {}
+        self._decoders = DecoderPool(
+            settings.concurrency,
+            timeout=settings.decode_timeout_s,
+            max_megapixels=settings.max_megapixels,
+        )
         for name in model_names(settings.models):
             try:
-                classifier = load_one(settings.models, name, threads=settings.threads)
+                self._load(name)
             except BrokenModel as problem:
                 self.broken[name] = problem
                 LOG.error("model %s is broken, so the service is not ready: %s", name, problem)
-            else:
-                self.classifiers[name] = classifier
-                LOG.info("model %s %s is ready", name, classifier.card.version)
             MODEL_READY.labels(model=name).set(name in self.classifiers)
         if not self.classifiers and not self.broken:
             LOG.error("no models in %s, so the service is not ready", settings.models)
 
     @property
+    def problems(self) -> list[str]:
+        """Why the service is not ready; nothing where it is."""
+        if not self.classifiers and not self.broken:
+            return ["there are no models"]
+        return [str(problem) for problem in self.broken.values()]
+
+    @property
     def ready(self) -> bool:
         """Whether there are models, and each of them is loaded with the digest its card says."""
-        return bool(self.classifiers) and not self.broken
+        return not self.problems
+
+    def close(self) -> None:
+        """End the processes that decode."""
+        self._decoders.close()
 
     def read(self, data: bytes, options: ClassifyOptions) -> Reading:
         """Read a picture with the model that the options or its header name.
@@ -106,16 +131,16 @@ class ReadingRoom:
         """
         if options.model is not None:
             self.named(options.model)
-        with STAGE_SECONDS.labels(stage="read").time():
+        with stage("read"):
             file = open_image(data, max_megapixels=self._settings.max_megapixels)
+            file = self._decoders.guard(file, data)
             classifier = (
                 self._fitting(file.facts) if options.model is None else self.named(options.model)
             )
             overridden = _check(classifier, file, force=options.force)
             image = file.read(options.frame, options.window)
-        with STAGE_SECONDS.labels(stage="infer").time():
-            [prediction] = classifier.classify([image])
-        PREDICTIONS.labels(model=classifier.card.name, label=prediction.top).inc()
+        with stage("infer"):
+            prediction = self._ask(classifier, image)
         return Reading(
             classifier=classifier,
             data=data,
@@ -127,6 +152,46 @@ class ReadingRoom:
             window=options.window or 1,
             overridden=overridden,
         )
+
+    def _load(self, name: str) -> None:
+        """Load one model and get it ready for concurrent requests."""
+        settings = self._settings
+        classifier = load_one(
+            settings.models,
+            name,
+            threads=settings.threads,
+            provider=settings.provider,
+            most=settings.batch,
+        )
+        PROVIDER.labels(model=name, provider=classifier.active).set(1)
+        if classifier.active != settings.provider:
+            raise BrokenModel(
+                f"{name}: {settings.provider} was asked for, but ONNX Runtime uses "
+                f"{classifier.active}"
+            )
+        card = classifier.card
+        MODEL_INFO.labels(model=name, version=card.version, sha256=card.sha256).set(1)
+        self.classifiers[name] = classifier
+        self._batchers[name] = Batcher(
+            classifier.run,
+            most=settings.batch,
+            wait_ms=settings.batch_wait_ms,
+            note=BATCH_SIZE.labels(model=name).observe,
+        )
+        LOG.info("model %s %s is ready, run by %s", name, card.version, classifier.active)
+
+    def _ask(self, classifier: Classifier, image: MedicalImage) -> Prediction:
+        """One model's opinion of one picture, in a run shared with concurrent requests."""
+        name = classifier.card.name
+        square, placement = classifier.card.preprocessing(image)
+        [prediction] = classifier.predictions(self._batchers[name](square), [placement])
+        PREDICTIONS.labels(model=name, label=prediction.top).inc()
+        if prediction.in_distribution is not None:
+            answer = "yes" if prediction.in_distribution else "no"
+            IN_DISTRIBUTION.labels(model=name, answer=answer).inc()
+        for label, probability in prediction.ranked():
+            SCORES.labels(model=name, label=label).observe(probability)
+        return prediction
 
     def named(self, name: str) -> Classifier:
         """One model.

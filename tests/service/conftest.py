@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -67,20 +68,28 @@ class Server:
     Attributes:
         url: Where it answers.
         log: What it has written to stdout and stderr.
+        folder: Where it may leave files: temporary ones, and BentoML's home.
     """
 
-    def __init__(self, models: Path, log: Path) -> None:
+    def __init__(self, models: Path, log: Path, **settings: object) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         self._log = log
+        self.folder = log.parent / "left"
+        own = {"TMPDIR": self.folder / "tmp", "BENTOML_HOME": self.folder / "bentoml"}
+        for path in own.values():
+            path.mkdir(parents=True)
         command = [sys.executable, "-m", "bentoml", "serve", "service.api:CareService"]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [*command, "--host", "127.0.0.1", "--port", str(port)],
                 cwd=Path(__file__).parents[2],
-                env=os.environ | {"CARE_MODELS": str(models), "BENTOML_DO_NOT_TRACK": "True"},
+                env=os.environ
+                | {"CARE_MODELS": str(models), "BENTOML_DO_NOT_TRACK": "True"}
+                | {name: str(path) for name, path in own.items()}
+                | {f"CARE_{name.upper()}": str(value) for name, value in settings.items()},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -102,9 +111,18 @@ class Server:
                 return
         raise AssertionError(f"the server did not start:\n{self.log}")
 
+    def terminate(self) -> None:
+        """Ask it to end, as an orchestrator does: its first process alone hears of it."""
+        self._process.terminate()
+
+    def ended(self, seconds: float) -> int:
+        """Wait for it to end by itself; its exit code."""
+        return self._process.wait(seconds)
+
     def stop(self) -> None:
         """End it and its children, which share its process group."""
-        os.killpg(self._process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGTERM)
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:

@@ -1,5 +1,6 @@
 """What only the real server shows: BentoML's routes around ours, the log, the metrics."""
 
+import io
 import json
 import re
 import shutil
@@ -9,6 +10,8 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 import httpx
 import numpy as np
+from pydicom import dcmread
+from pydicom.uid import RLELossless
 
 from tests.models_factory import square_model
 from tests.service.conftest import Server
@@ -31,7 +34,9 @@ def test_the_server_is_alive_ready_and_measured(server):
     assert 'care_predictions_total{label="square",model="chest"}' in metrics
     assert 'care_model_ready{model="chest"} 1.0' in metrics
     assert "care_stage_seconds_bucket" in metrics
-    assert "bentoml_service_request_total" in metrics
+    assert 'care_requests_total{key="-",route="/classify",status="200"}' in metrics
+    assert 'care_provider{model="chest",provider="cpu"} 1.0' in metrics
+    assert 'bentoml_service_request_total{endpoint="/classify"' in metrics
 
 
 def test_the_page_and_not_bentomls_own_is_at_the_root(server):
@@ -115,7 +120,13 @@ def test_a_patient_named_in_a_file_appears_nowhere_else(server):
     identity = {"PatientName": NAME, "PatientID": "ID-4711-9", "PatientBirthDate": "19471103"}
     identity |= {"StudyInstanceUID": "1.2.826.0.1.3680043.8.498.5"}
     good = film(pixels, **identity)
+    packed = dcmread(io.BytesIO(good))
+    packed.compress(RLELossless)
+    compressed = io.BytesIO()
+    packed.save_as(compressed)
     bad = [
+        compressed.getvalue(),
+        compressed.getvalue()[:-700],
         good[: len(good) // 2],
         good[:900],
         film(pixels, **identity, BodyPartExamined="KNEE"),
@@ -135,10 +146,14 @@ def test_a_patient_named_in_a_file_appears_nowhere_else(server):
         )
         # what goes back in the study of whoever sent it may name the patient; nothing else may
         httpx.post(f"{server.url}/explain", files=files, data={"output": "dicom"})
-    assert {answer.status_code for answer in answers} >= {200, 400, 422}
+        path = f"/{NAME}?PatientID=ID-4711-9"
+        answers.append(httpx.post(server.url + path, files=files, headers={"X-Request-ID": NAME}))
+    assert {answer.status_code for answer in answers} >= {200, 400, 404, 422}
     assert all(answer.status_code < 500 for answer in answers)
     seen = [answer.content + str(answer.headers).encode() for answer in answers]
     seen += [server.log.encode(), httpx.get(f"{server.url}/metrics").content]
+    left = [path for path in server.folder.rglob("*") if path.is_file()]
+    seen += [str(path).encode() + path.read_bytes() for path in left]
     for secret in SECRETS:
         assert not any(secret.encode() in text.lower() for text in seen)
 
@@ -151,9 +166,9 @@ def test_each_request_is_one_line_in_the_log(server):
     while "second-line" not in server.log and time.monotonic() < deadline:
         time.sleep(0.05)
     lines = [line for line in server.log.splitlines() if re.search("(first|second)-line", line)]
-    assert len(lines) == 2
-    assert "status=200" in lines[0]
-    assert "status=404 code=not_found" in lines[1]
+    first, second = map(json.loads, lines)
+    assert (first["status"], first["route"]) == (200, "/models")
+    assert (second["status"], second["route"], second["code"]) == (404, "-", "not_found")
 
 
 def test_a_broken_model_keeps_the_service_from_being_ready(tmp_path):
@@ -170,7 +185,9 @@ def test_a_broken_model_keeps_the_service_from_being_ready(tmp_path):
         post = {"files": {"image": film(square(64, 64, 8, 8))}}
 
         assert httpx.get(f"{server.url}/livez").status_code == 200
-        assert httpx.get(f"{server.url}/readyz").status_code == 503
+        not_ready = httpx.get(f"{server.url}/readyz")
+        assert not_ready.status_code == 503
+        assert "tampered: model.onnx has digest" in not_ready.text
         assert [one["name"] for one in httpx.get(f"{server.url}/models").json()["models"]] == [
             "good"
         ]

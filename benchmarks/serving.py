@@ -1,0 +1,229 @@
+"""What a request costs the service, against the bare loop and against what one would write instead.
+
+    python -m benchmarks.serving [--quick] [--models DIR] [--model NAME]
+
+CPU-seconds of the server's processes per request, in turn on the same cores: CARE with a shipped
+model; the raw loop (digest, decoding, ONNX Runtime; no HTTP, no answer); and FastAPI with torch and
+pytorch-grad-cam on a MobileNetV2. Full films are generated, 3000 x 2500 of 12 bits; the other
+picture is a JPEG of 224 pixels. The last line says how many times cheaper CARE explains a film than
+the alternative.
+"""
+
+import argparse
+import hashlib
+import io
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import psutil
+import pydicom
+from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
+
+from benchmarks.film_to_input import film, to_bytes
+from imaging.reading import read_image
+from models.store import load_one, shipped_models
+
+ROOT = Path(__file__).parent.parent
+SIZE = 224
+MAX_SIDE = 1024
+CLIENTS = 2
+
+
+class Server:
+    """A server under measurement.
+
+    Attributes:
+        url: Where it answers.
+    """
+
+    def __init__(self, process: subprocess.Popen, url: str, fields: dict[str, str]) -> None:
+        self.url = url
+        self._process = psutil.Process(process.pid)
+        self._fields = fields
+
+    def cost(self, path: str, data: bytes, requests: int, **fields: str) -> float:
+        """CPU-milliseconds per request in all of its processes."""
+
+        def ask(_: int) -> None:
+            answer = httpx.post(
+                self.url + path, files={"image": data}, data=self._fields | fields, timeout=120
+            )
+            answer.raise_for_status()
+
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            before = self._cpu()
+            list(pool.map(ask, range(requests)))
+            return 1000 * (self._cpu() - before) / requests
+
+    def _cpu(self) -> float:
+        family = [self._process, *self._process.children(recursive=True)]
+        return sum(sum(one.cpu_times()[:2]) for one in family)
+
+
+@contextmanager
+def serving(command: list[str], probe: str, **fields: str) -> Iterator[Server]:
+    """Start a server; `PORT` in its command becomes a free one. End it after use."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    url = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", *(port if word == "PORT" else word for word in command)],
+        cwd=ROOT,
+        env=os.environ | {"BENTOML_DO_NOT_TRACK": "True"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                httpx.get(url + probe).raise_for_status()
+                break
+            except httpx.HTTPError:
+                if time.monotonic() > deadline or process.poll() is not None:
+                    raise
+                time.sleep(0.3)
+        yield Server(process, url, fields)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def raw_loop(models: Path, model: str) -> Callable[[bytes, int], float]:
+    """The work itself: CPU-milliseconds per picture of digest, decoding and ONNX Runtime."""
+    classifier = load_one(models, model)
+
+    def cost(data: bytes, requests: int) -> float:
+        before = time.process_time()
+        for _ in range(requests):
+            hashlib.sha256(data).hexdigest()
+            square, _ = classifier.card.preprocessing(read_image(data))
+            classifier.run(square[None])
+        return 1000 * (time.process_time() - before) / requests
+
+    return cost
+
+
+def alternative() -> Any:
+    """FastAPI, torch and pytorch-grad-cam, as their manuals have it."""
+    import torch
+    from fastapi import FastAPI, File, Response, UploadFile
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.image import show_cam_on_image
+    from torchvision.models import mobilenet_v2
+
+    network = mobilenet_v2(num_classes=7).eval()
+    cam = GradCAM(model=network, target_layers=[network.features[-1]])
+    one_at_a_time = threading.Lock()  # GradCAM keeps what its hooks saw in itself
+    app = FastAPI()
+
+    def read(data: bytes) -> tuple[np.ndarray, torch.Tensor]:
+        """The picture in [0, 1], at most MAX_SIDE; and the network's input."""
+        if data[128:132] == b"DICM":
+            dataset = pydicom.dcmread(io.BytesIO(data))
+            values = apply_modality_lut(pixel_array(dataset), dataset)
+            gray = (apply_voi_lut(values, dataset) / (2**dataset.BitsStored - 1)).astype("f4")
+            if dataset.PhotometricInterpretation == "MONOCHROME1":
+                gray = 1 - gray
+            picture = np.stack([gray] * 3, axis=-1).clip(0, 1)
+        else:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            assert pixels is not None
+            picture = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB).astype("f4") / 255
+        square = cv2.resize(picture, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+        mean, deviation = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+        normal = ((square - mean) / deviation).astype(np.float32)
+        scale = min(1, MAX_SIDE / max(picture.shape[:2]))
+        shown = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        return shown, torch.from_numpy(normal).permute(2, 0, 1)[None]
+
+    @app.post("/classify")
+    def classify(image: UploadFile = File()) -> dict[str, list[float]]:  # noqa: B008 - FastAPI's way
+        _, images = read(image.file.read())
+        with torch.inference_mode():
+            return {"probabilities": network(images).softmax(1)[0].tolist()}
+
+    @app.post("/explain")
+    def explain(image: UploadFile = File()) -> Response:  # noqa: B008 - FastAPI's way
+        shown, images = read(image.file.read())
+        with one_at_a_time:
+            heatmap = cam(input_tensor=images, targets=None)[0]
+        heatmap = cv2.resize(heatmap, shown.shape[1::-1])
+        overlay = show_cam_on_image(shown, heatmap, use_rgb=True)
+        png = cv2.imencode(".png", cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))[1]
+        return Response(png.tobytes(), media_type="image/png")
+
+    return app
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="fewer requests, in about a minute")
+    parser.add_argument("--models", type=Path, default=shipped_models(), help="folder of models")
+    parser.add_argument("--model", default="chest-xray")
+    parser.add_argument("--alternative", metavar="PORT", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.alternative:
+        import uvicorn
+
+        uvicorn.run(alternative(), port=arguments.alternative, log_level="error")
+        return
+    os.environ["CARE_MODELS"] = str(arguments.models.resolve())
+    rounds, films, photos = (3, 4, 20) if arguments.quick else (7, 10, 60)
+    full = to_bytes(film())
+    shades = cv2.resize(read_image(full).pixels, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    photo = cv2.imencode(".jpg", shades)[1].tobytes()
+    raw = raw_loop(arguments.models, arguments.model)
+    ours = ["bentoml", "serve", "service.api:CareService", "--host", "127.0.0.1", "--port", "PORT"]
+    theirs = ["benchmarks.serving", "--alternative", "PORT"]
+    with (
+        serving(ours, "/readyz", model=arguments.model, force="true") as care,
+        serving(theirs, "/openapi.json") as other,
+    ):
+        ways: dict[str, Callable[[], float]] = {
+            "film  raw loop": lambda: raw(full, films),
+            "film  CARE /classify": lambda: care.cost("/classify", full, films),
+            "film  CARE /explain": lambda: care.cost("/explain", full, films),
+            "film  FastAPI + torch classify": lambda: other.cost("/classify", full, films),
+            "film  FastAPI + torch explain": lambda: other.cost("/explain", full, films),
+            "photo raw loop": lambda: raw(photo, photos),
+            "photo CARE /classify": lambda: care.cost("/classify", photo, photos),
+            "photo CARE /explain": lambda: care.cost("/explain", photo, photos),
+            "photo FastAPI + torch classify": lambda: other.cost("/classify", photo, photos),
+            "photo FastAPI + torch explain": lambda: other.cost("/explain", photo, photos),
+        }
+        costs: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(rounds + 1):  # the first one warms up
+            for name, way in ways.items():
+                costs[name].append(way())
+    medians = {name: median(taken[1:]) for name, taken in costs.items()}
+    print(f"CPU time per request, {CLIENTS} clients at once, median of {rounds} rounds")
+    for name, taken in medians.items():
+        print(f"  {name:<34}{taken:>9.1f} ms")
+    for kind in ("film ", "photo"):
+        classify = medians[f"{kind} CARE /classify"]
+        print(
+            f"{kind} /classify is {classify / medians[f'{kind} raw loop']:.2f} times the raw loop, "
+            f"/explain {medians[f'{kind} CARE /explain'] / classify:.2f} times /classify"
+        )
+    ratio = medians["film  FastAPI + torch explain"] / medians["film  CARE /explain"]
+    print(f"ratio: {ratio:.1f}")
+
+
+if __name__ == "__main__":
+    main()

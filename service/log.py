@@ -1,0 +1,47 @@
+"""The log: one JSON object a line."""
+
+import json
+import logging
+import traceback
+from datetime import UTC, datetime
+from types import TracebackType
+
+ErrorInfo = (
+    tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+)
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one line of JSON; what `extra={"fields": …}` holds becomes entries of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write one record."""
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+    def formatException(self, ei: ErrorInfo) -> str:  # noqa: N802 - logging's name
+        """Where an error came from, and its kind. Its message may quote a patient's data."""
+        lines = []
+        error = ei[1]
+        while error is not None:
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            lines.append(f"{frames}{type(error).__name__}")
+            error = error.__cause__ or error.__context__
+        return "\nwhile handling, or because of:\n".join(lines)
+
+
+def set_up_logs() -> None:
+    """Make BentoML's handlers, which all loggers of the service end in, write JSON."""
+    for handler in logging.getLogger("bentoml").handlers:
+        handler.setFormatter(JsonFormatter())
+    logging.getLogger("care").setLevel(logging.INFO)
+    # What is wrong with a form is told to its sender, not to the log.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)

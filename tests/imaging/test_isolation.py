@@ -1,0 +1,131 @@
+"""Fragile files are decoded elsewhere; what goes wrong there costs one picture."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+from pydicom.uid import RLELossless
+
+from imaging.errors import UnreadableImage
+from imaging.image import ImageFile
+from imaging.isolation import DecoderPool
+from imaging.reading import open_image
+from tests.factories import as_bytes, as_jpeg, as_png, make_dicom, make_film
+
+
+@pytest.fixture
+def pool() -> Iterator[DecoderPool]:
+    pool = DecoderPool(1, timeout=30)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def workers() -> Callable[[], list[psutil.Process]]:
+    """The processes started since the test began."""
+    before = psutil.Process().children()
+    return lambda: [child for child in psutil.Process().children() if child not in before]
+
+
+def compressed() -> bytes:
+    dataset = make_dicom(make_film(64, 48), bits_stored=12)
+    dataset.compress(RLELossless)
+    return as_bytes(dataset)
+
+
+def progressive(pixels: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+
+
+def small() -> bytes:
+    return progressive(make_film(64, 64, bits=8))
+
+
+@pytest.fixture(scope="session")
+def endless() -> bytes:
+    """A JPEG of 9 megapixels whose last scan comes again and again."""
+    data = progressive(np.zeros((3000, 3000), np.uint8))
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * 1000 + data[-2:]
+
+
+@pytest.mark.parametrize("make", [compressed, small])
+def test_a_fragile_file_is_decoded_elsewhere_to_the_same_pixels(pool, workers, make):
+    data = make()
+    file = open_image(data)
+
+    assert file.fragile
+    np.testing.assert_array_equal(pool.guard(file, data).read().pixels, file.read().pixels)
+    assert len(workers()) == 1
+
+
+@pytest.mark.parametrize(
+    "data", [as_bytes(make_dicom(make_film())), as_png(make_film()), as_jpeg(make_film(bits=8))]
+)
+def test_uncompressed_films_and_plain_photos_stay_here(pool, data):
+    file = open_image(data)
+
+    assert pool.guard(file, data) is file
+
+
+def test_what_a_worker_finds_wrong_is_told_in_the_same_words(pool):
+    data = compressed()[:-900]
+    file = open_image(data)
+    with pytest.raises(UnreadableImage) as here:
+        file.read()
+
+    with pytest.raises(UnreadableImage) as elsewhere:
+        pool.guard(file, data).read()
+
+    assert str(elsewhere.value) == str(here.value)
+
+
+def test_a_decoder_that_does_not_end_is_given_up(workers, endless):
+    pool = DecoderPool(1, timeout=0.3)
+    start = time.monotonic()
+
+    with pytest.raises(UnreadableImage, match="took too long"):
+        pool.guard(open_image(endless), endless).read()
+
+    assert time.monotonic() - start < 10
+    assert workers() == []
+    pool.close()
+
+
+def test_a_decoder_that_crashes_costs_one_picture(pool, workers, endless):
+    good = compressed()
+    pool.guard(open_image(good), good).read()
+    [worker] = workers()
+    idle = worker.cpu_times().user
+    found = []
+
+    def decode(file: ImageFile) -> None:
+        try:
+            file.read()
+        except UnreadableImage as error:
+            found.append(str(error))
+
+    thread = threading.Thread(target=decode, args=[pool.guard(open_image(endless), endless)])
+    thread.start()
+    while worker.cpu_times().user < idle + 0.1:
+        time.sleep(0.02)
+    worker.send_signal(signal.SIGSEGV)
+    thread.join()
+
+    assert found == ["the decoder crashed on this file"]
+    assert pool.guard(open_image(good), good).read().pixels.shape == (64, 48)
+
+
+def test_workers_do_not_end_with_a_signal_meant_for_the_service(pool, workers):
+    data = compressed()
+    pool.guard(open_image(data), data).read()
+    [worker] = workers()
+    worker.send_signal(signal.SIGTERM)
+
+    assert pool.guard(open_image(data), data).read().pixels.shape == (64, 48)
+    assert workers() == [worker]

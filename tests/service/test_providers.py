@@ -1,0 +1,47 @@
+"""What was asked to run the models does run them, or the service is not ready and says why."""
+
+import onnxruntime
+import pytest
+from fastapi import HTTPException
+
+from models.store import load_one
+from service.api import app
+from tests.service.pictures import png, square
+
+without_gpu = pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="there is a GPU"
+)
+
+
+def test_a_cpu_runs_models_unless_asked_otherwise(models_folder):
+    assert load_one(models_folder, "chest").active == "cpu"
+
+
+@without_gpu
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_fall_back_to_the_cpu_is_no_secret(serve_here, models_folder, provider):
+    client = serve_here(models_folder, provider=provider)
+
+    with pytest.raises(HTTPException) as refused:
+        app.state.service.__is_ready__()
+    assert refused.value.status_code == 503
+    assert f"chest: {provider} was asked for, but ONNX Runtime uses cpu" in refused.value.detail
+    metrics = client.get("/metrics").text
+    assert 'care_provider{model="chest",provider="cpu"} 1.0' in metrics
+    assert 'care_model_ready{model="chest"} 0.0' in metrics
+    answer = client.post(
+        "/classify", files={"image": png(square(64, 64, 8, 8))}, data={"model": "chest"}
+    )
+    assert answer.status_code == 503
+
+
+def test_batches_change_no_answer(serve_here, models_folder):
+    picture = png(square(300, 500, 60, 420))
+    alone, shared = (
+        serve_here(models_folder, batch=batch)
+        .post("/classify", files={"image": picture}, data={"model": "skin"})
+        .json()["predictions"]
+        for batch in (1, 8)
+    )
+
+    assert alone == shared
