@@ -11,6 +11,9 @@ import numpy as np
 
 from models.errors import BrokenModel
 
+UNLIKE = "unlike the training pictures"
+"""What people are told of a picture beyond the threshold, in these words everywhere."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Distribution:

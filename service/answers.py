@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from imaging.overlay import encode, overlay, shrink
 from models.card import ModelCard
 from models.classifier import Classifier
+from models.distribution import UNLIKE
 from service.forms import ClassifyOptions, ExplainOptions
 from service.metrics import stage
 from service.reading_room import Reading
@@ -87,6 +88,7 @@ def explanation(reading: Reading, options: ExplainOptions, request_id: str) -> R
         "X-Care-Target": ",".join(quote(target, safe="") for target in targets),
         "X-Care-Peak": ",".join(f"{peak:.6g}" for peak in peaks),
         "X-Care-Found": ",".join(_word(reading.found(target)) for target in targets),
+        "X-Care-In-Distribution": _word(not reading.unlike),
         "X-Care-Forced": _word(reading.overridden is not None),
     }
     return Response(content, media_type=kind, headers=headers)
@@ -157,8 +159,15 @@ def _report(reading: Reading, request_id: str) -> ClassifyReport:
         ],
         forced=reading.overridden is not None,
         overridden=reading.overridden,
+        in_distribution=reading.prediction.in_distribution,
+        distance=_rounded(reading.prediction.distance),
+        remark=UNLIKE if reading.unlike else None,
         request_id=request_id,
     )
+
+
+def _rounded(distance: float | None) -> float | None:
+    return None if distance is None else round(distance, 4)
 
 
 def _draw(
@@ -173,6 +182,8 @@ def _draw(
     notes = []
     if reading.overridden is not None:
         notes.append("forced: not suitable")
+    if reading.unlike:
+        notes.append(UNLIKE)
     if not reading.found(target):
         notes.append("below its operating point")
     return overlay(

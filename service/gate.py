@@ -20,6 +20,7 @@ EXPOSED = [
     "Retry-After",
     "X-Request-ID",
     "X-Care-Forced",
+    "X-Care-In-Distribution",
     "X-Care-Model",
     "X-Care-Peak",
     "X-Care-Target",

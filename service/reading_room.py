@@ -66,6 +66,11 @@ class Reading:
             return self.image.pixels
         return self.file.read(self.frame, window).pixels
 
+    @property
+    def unlike(self) -> bool:
+        """Whether the picture is known to be unlike those the model was trained on."""
+        return self.prediction.in_distribution is False
+
     def found(self, label: str) -> bool:
         """Whether a label's probability reaches its operating point."""
         card, prediction = self.classifier.card, self.prediction

@@ -66,6 +66,14 @@ class ClassifyReport(BaseModel):
     overridden: str | None = Field(
         description="What in the file contradicted the model, if forced."
     )
+    in_distribution: bool | None = Field(
+        description="Whether the picture is like those the model was trained on; false: trust the "
+        "answer less. Null where the model cannot tell."
+    )
+    distance: float | None = Field(
+        description="How far it lies from them: Mahalanobis distance of the embedding's texture."
+    )
+    remark: str | None = Field(description="The same in words, where there is something to say.")
     notice: str = NOTICE
     request_id: str
 

@@ -9,6 +9,7 @@ from imaging.image import Facts, MedicalImage
 from imaging.overlay import encode, overlay, shrink
 from imaging.reading import open_image
 from models.classifier import Prediction
+from models.distribution import UNLIKE
 from models.store import load_one
 
 Row = dict[str, object]
@@ -111,6 +112,8 @@ def _draw(picture: MedicalImage, prediction: Prediction, forced: str | None) -> 
     small = shrink(picture.pixels, OVERLAY_SIDE)
     heatmap, peak = prediction.heatmap(prediction.top, small.shape[:2])
     notes = [f"forced: {forced[:60]}"] if forced else []
+    if prediction.in_distribution is False:
+        notes.append(UNLIKE)
     return encode(overlay(small, heatmap, peak=peak, label=prediction.top, notes=notes))
 
 

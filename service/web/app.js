@@ -94,6 +94,10 @@ function show(report) {
   $("forced").textContent = report.forced
     ? `Forced: the file contradicts the model (${report.overridden}). Trust this answer even less.`
     : "";
+  $("remark").hidden = !report.remark;
+  $("remark").textContent = report.remark
+    ? `This picture is ${report.remark}. Trust this answer less.`
+    : "";
   $("bars").replaceChildren(...report.predictions.map(bar));
   $("facts").replaceChildren(...facts(report));
   $("answer").hidden = false;
