@@ -7,7 +7,6 @@ from imaging.dicom_header import (
     Header,
     check,
     facts,
-    looks_like_dicom,
     read_everything,
     read_header,
 )
@@ -15,7 +14,7 @@ from imaging.dicom_stored import NATIVE, PixelFormat, pixel_format, stored_value
 from imaging.errors import WindowNotFound
 from imaging.image import ImageFile, Window
 
-__all__ = ["looks_like_dicom", "open_dicom", "read_everything"]
+__all__ = ["open_dicom", "read_everything"]
 
 
 def open_dicom(data: bytes, max_megapixels: float) -> ImageFile:

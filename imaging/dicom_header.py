@@ -203,16 +203,6 @@ def sequence(dataset: Dataset, keyword: str) -> list[Dataset]:
     return list(items) if items is not None and hasattr(items, "__iter__") else []
 
 
-def looks_like_dicom(data: bytes) -> bool:
-    """Say whether the first bytes are those of a DICOM file, with or without its preamble."""
-    if data[128:132] == b"DICM":
-        return True
-    # Without preamble the file starts with an element of group 0002 or 0008, small element number.
-    little = data[:2] in (b"\x02\0", b"\x08\0") and data[3:4] == b"\0"
-    big = data[:2] == b"\0\x08" and data[2:3] == b"\0" and data[4:6].isalpha()
-    return len(data) > 8 and (little or big)
-
-
 def read_everything(data: bytes, most_bytes: int) -> Dataset:
     """Parse a file up to its pixels, patient included. For no one but whoever sent the file.
 

@@ -100,6 +100,17 @@ def overlay(
     return rgb
 
 
+def tint(picture: np.ndarray, heatmap: np.ndarray, *, opacity: float = 0.4) -> np.ndarray:
+    """The heat alone, without scale or words, for sheets that say themselves what they show.
+
+    Args:
+        picture: uint8 RGB (H, W, 3).
+        heatmap: In [0, 1]; shape (H, W).
+        opacity: Share of the color where the heat is 1, in [0, 1].
+    """
+    return _blend(picture, np.asarray(heatmap, np.float32), _colors("turbo"), opacity)
+
+
 def shrink(picture: np.ndarray, max_side: int) -> np.ndarray:
     """Make a picture's longer side at most `max_side` pixels; never enlarges.
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from imaging.bmp import looks_like_bmp, open_bmp
-from imaging.dicom import looks_like_dicom, open_dicom
 from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage
 from imaging.image import ImageFile, MedicalImage
 from imaging.photo import looks_like_photo, open_photo
@@ -50,6 +49,9 @@ def open_image(source: Path | bytes, *, max_megapixels: float = 100) -> ImageFil
     if looks_like_photo(data):
         return open_photo(data, max_megapixels)
     if looks_like_dicom(data):
+        # Here and not above: who trains on PNGs and JPEGs needs none of the DICOM libraries.
+        from imaging.dicom import open_dicom
+
         return open_dicom(data, max_megapixels)
     # after DICOM, whose preamble may be the header of a TIFF (PS3.10 7.1)
     if looks_like_tiff(data):
@@ -73,6 +75,16 @@ def read_image(
         ImagingError: There is no such picture in the file.
     """
     return open_image(source, max_megapixels=max_megapixels).read(frame)
+
+
+def looks_like_dicom(data: bytes) -> bool:
+    """Say whether the first bytes are those of a DICOM file, with or without its preamble."""
+    if data[128:132] == b"DICM":
+        return True
+    # Without preamble the file starts with an element of group 0002 or 0008, small element number.
+    little = data[:2] in (b"\x02\0", b"\x08\0") and data[3:4] == b"\0"
+    big = data[:2] == b"\0\x08" and data[2:3] == b"\0" and data[4:6].isalpha()
+    return len(data) > 8 and (little or big)
 
 
 def _read_bytes(path: Path) -> bytes:

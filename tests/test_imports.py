@@ -96,3 +96,13 @@ def test_importing_one_side_never_loads_the_other(module: str, absent: list[str]
     )
 
     assert done.stdout.split() == []
+
+
+def test_training_on_photographs_needs_no_dicom_library():
+    code = (
+        "import sys\n"
+        "for name in ('pydicom', 'gdcm', 'openjpeg', 'jpeg_ls', 'bentoml'):\n"
+        "    sys.modules[name] = None\n"
+        "import training.fit, training.release, training.boxes.generate\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)

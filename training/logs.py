@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
-from imaging.overlay import encode, overlay
+from imaging.overlay import encode, tint
+from imaging.preprocessing import Placement
 from training.data.cache import PictureCache
 from training.data.samples import Sample, SampleList
 from training.network import Network
@@ -86,7 +88,8 @@ def attention_sheet(
         labels: Class names.
 
     Returns:
-        Four overlays in a row, uint8 RGB (rows * S, 4 * S, 3).
+        Four in a row, uint8 RGB (rows * S, 4 * S, 3): heat, boxes in white, the true class and
+        the map's peak on the scale of the logits.
     """
     inputs = np.stack([cache.pictures[cache.position(item.name)] for item in pictures])
     device = next(network.parameters()).device
@@ -97,14 +100,13 @@ def attention_sheet(
     tiles = []
     for item, picture, signed in zip(pictures, inputs, maps.cpu().numpy(), strict=True):
         place = cache.placements[cache.position(item.name)]
-        cam = signed.clip(0)
         size = picture.shape[:2]
-        over_square = place.__class__(1, 1, 0, 0, size[1], size[0], size[0])
-        heat = over_square.map_to_picture(cam)
+        heat = Placement(1, 1, 0, 0, size[1], size[0], size[0]).map_to_picture(signed.clip(0))
         peak = float(heat.max())
-        tile = overlay(
-            picture, heat / peak if peak > 0 else heat, peak=peak, label=labels[item.label]
-        )
+        tile = tint(picture, heat / peak if peak > 0 else heat)
+        words = f"{labels[item.label]} {peak:.2g}"
+        for color, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):  # legible on any ground
+            cv2.putText(tile, words, (3, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, color, width)
         for x0, y0, x1, y1 in place.boxes_to_model(item.boxes).round().astype(int):
             x0, y0 = max(x0, 0), max(y0, 0)
             x1, y1 = min(x1, size[1]) - 1, min(y1, size[0]) - 1

@@ -2,13 +2,14 @@
 
 import json
 import platform
+import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import tomli_w
 import torch
 from safetensors.torch import save_file
 
@@ -52,7 +53,7 @@ def write_down(
         if isinstance(settings, dict):
             for key in [key for key, value in settings.items() if value is None]:
                 del settings[key]
-    resolved = tomli_w.dumps(entries)
+    resolved = to_toml(entries)
     written = folder / "run.toml"
     if written.exists() and written.read_text(encoding="utf-8") != resolved:
         raise ConfigError(f"{folder} holds a run with other settings; remove it or choose another")
@@ -67,6 +68,23 @@ def write_down(
         "seed": run.seed,
     }
     (folder / "environment.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def to_toml(entries: Mapping[str, Any], section: str = "") -> str:
+    """Settings as TOML: strings, numbers, switches and lists are written as JSON writes them."""
+    plain = {key: value for key, value in entries.items() if not isinstance(value, Mapping)}
+    tables = {key: value for key, value in entries.items() if isinstance(value, Mapping)}
+    lines = [
+        f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}" for key, value in plain.items()
+    ]
+    text = "\n".join([*([f"[{section}]"] if section else []), *lines, ""])
+    for key, table in tables.items():
+        text += "\n" + to_toml(table, f"{section}.{_key(key)}" if section else _key(key))
+    return text
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
 
 
 def save_weights(network: Network, path: Path) -> None:

@@ -16,7 +16,7 @@ seed = 3
 [data]
 labels = ["mel", "nv"]
 split = "splits/skin.csv"
-keep = {mel = 60}
+keep = {mel = 60, "bösartig, selten" = 3}
 [loss]
 name = "focal"
 gamma = 1
