@@ -16,7 +16,7 @@ seed = 3
 [data]
 labels = ["mel", "nv"]
 split = "splits/skin.csv"
-keep = {mel = 60, "bösartig, selten" = 3}
+keep = {mel = 60}
 [loss]
 name = "focal"
 gamma = 1
@@ -234,3 +234,12 @@ def test_a_run_has_the_stages_its_settings_ask_for(tmp_path, text, names):
         assert stages[2].classifier_only
         assert stages[2].care is None
         assert stages[2].sampler.name == "class_uniform"
+
+
+def test_labels_with_any_letters_read_back_the_same(tmp_path):
+    text = (
+        '[data]\nkeep = {"bösartig, \\"selten\\"" = 3}\nlabels = ["bösartig, \\"selten\\"", "x"]\n'
+    )
+    run = load(tmp_path, text)
+    write_down(run, ALL, PARTS, tmp_path / "here")
+    assert TrainingRun.load(tmp_path / "here" / "run.toml", settings=('name="run"',)) == run
