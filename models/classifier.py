@@ -240,6 +240,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(-1, keepdims=True)
 
 
+def best_provider() -> Provider:
+    """Say "cuda" where ONNX Runtime's GPU build and an NVIDIA driver are both here, else "cpu"."""
+    can = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    return "cuda" if can and Path("/dev/nvidiactl").exists() else "cpu"
+
+
 def session_for(
     graph: bytes,
     card: ModelCard,

@@ -15,6 +15,7 @@ START, END = "<!-- settings: made by python -m scripts.settings_table -->\n", "<
 COMPUTED = {
     "models": "those shipped",
     "concurrency": "the cores there are",
+    "provider": "`cuda` where there is one, else `cpu`",
     "batch": "1 on a CPU, else 16",
 }
 """What is said of a default that depends on the machine or on other settings."""

@@ -170,10 +170,10 @@ class ReadingRoom:
         )
         PROVIDER.labels(model=name, provider=classifier.active).set(1)
         if classifier.active != settings.provider:
-            raise BrokenModel(
-                f"{name}: {settings.provider} was asked for, but ONNX Runtime uses "
-                f"{classifier.active}"
-            )
+            problem = f"{name}: {settings.provider} {{}}, but ONNX Runtime uses {classifier.active}"
+            if "provider" in settings.model_fields_set:
+                raise BrokenModel(problem.format("was asked for"))
+            LOG.warning(problem.format("could be had"))
         card = classifier.card
         MODEL_INFO.labels(model=name, version=card.version, sha256=card.sha256).set(1)
         self.classifiers[name] = classifier

@@ -9,7 +9,7 @@ from typing import Annotated, NamedTuple
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from models.classifier import Provider
+from models.classifier import Provider, best_provider
 from models.store import shipped_models
 
 KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
@@ -87,8 +87,9 @@ class Settings(BaseSettings):
     )
     threads: int = Field(default=1, ge=1, description="Cores that one picture may use.")
     provider: Provider = Field(
-        default="cpu",
-        description="What runs the models. The service is not ready if it cannot be had.",
+        default_factory=lambda: best_provider(),
+        description="What runs the models: cpu, cuda or tensorrt. If it is set and cannot be had, "
+        "the service is not ready; if it is not set, the CPU stands in for a GPU.",
     )
     batch: int = Field(
         default_factory=lambda data: 1 if data["provider"] == "cpu" else 16,

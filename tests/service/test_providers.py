@@ -35,6 +35,19 @@ def test_a_fall_back_to_the_cpu_is_no_secret(serve_here, models_folder, provider
     assert answer.status_code == 503
 
 
+@without_gpu
+def test_the_cpu_stands_in_for_a_gpu_that_nobody_insisted_on(
+    serve_here, models_folder, monkeypatch
+):
+    monkeypatch.setattr("service.settings.best_provider", lambda: "cuda")
+    client = serve_here(models_folder)
+    assert app.state.service.__is_ready__()
+    answer = client.post(
+        "/classify", files={"image": png(square(64, 64, 8, 8))}, data={"model": "chest"}
+    )
+    assert answer.status_code == 200
+
+
 def test_batches_change_no_answer(serve_here, models_folder):
     picture = png(square(300, 500, 60, 420))
     alone, shared = (
