@@ -102,7 +102,7 @@ def test_every_chore_of_the_makefile_is_listed_by_help():
 MACHINE_PATH = re.compile(r"(?<![\w./~-])/(?:home|root|Users|work|mnt|scratch)/\w")
 REGISTRY = re.compile(
     r"https?://[\w.-]*(?:pypi|pythonhosted|artifactory|nexus|npmjs|mirror|registry|proxy)[\w.-]*"
-    r"|--(?:extra-)?index-url\s+\S+|--trusted-host\s+\S+"
+    r"|--(?:extra-)?index[-]url\s+\S+|--trusted-host\s+\S+"
 )
 
 

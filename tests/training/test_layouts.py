@@ -289,7 +289,7 @@ def test_isic_2018_without_metadata_is_refused(isic):
         ("ISIC2018_Task3_Training_GroundTruth.csv", "1.0", "0.0", "ISIC_00 has 0 classes"),
         ("ISIC2018_Task3_Training_GroundTruth.csv", "1.0,0.0", "1.0,1.0", "ISIC_00 has 2 classes"),
         ("ISIC2018_Task3_Training_GroundTruth.csv", "1.0", "yes", "ISIC_00 has 0 classes"),
-        ("ISIC2018_Task3_Training_GroundTruth.csv", "BKL", "XXX", "no column BKL"),
+        ("ISIC2018_Task3_Training_GroundTruth.csv", "BKL", "QQQ", "no column BKL"),
         ("HAM10000_metadata.csv", "ISIC_31", "ISIC_99", "ISIC_31 has no lesion in the metadata"),
         ("HAM10000_metadata.csv", "image_id", "picture", "no column image_id"),
     ],
