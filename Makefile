@@ -38,7 +38,7 @@ format: .venv/.installed  ## mend what can be mended
 	.venv/bin/ruff format
 
 bench: .venv/.installed  ## run every benchmark
-	@for file in benchmarks/[a-z]*.py; do \
+	@for file in $(filter-out benchmarks/measure.py,$(wildcard benchmarks/[a-z]*.py)); do \
 		.venv/bin/python -m benchmarks.$$(basename $$file .py) || exit 1; \
 	done
 

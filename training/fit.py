@@ -214,8 +214,9 @@ def run_stage(
     )
     network.to(memory_format=torch.channels_last)
     last = folder / f"{stage.name}.last.ckpt"
-    progress = load_progress(last, network, optimizer)
     model, optimizer = fabric.setup(network, optimizer)
+    # Behind the setup, which moves the network: an optimizer's state follows its parameters then.
+    progress = load_progress(last, network, optimizer)
     log = RunLog(folder, stage.name, progress.epoch) if fabric.is_global_zero else None
 
     while (
