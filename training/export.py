@@ -301,18 +301,38 @@ def export_model(
     Raises:
         ExportError: Graph and network differ; nothing is written.
     """
-    model = export_graph(network, card.preprocessing.size)
-    onnx.helper.set_model_props(model, {CONTRACT_KEY: card.contract()})
-    graph = model.SerializeToString()
-    card = replace(card, sha256=hashlib.sha256(graph).hexdigest())
+    graph, card = stamped(export_graph(network, card.preprocessing.size), card)
     classifier = Classifier(card, session_for(graph, card))
     difference = verify(classifier.run, network, card.preprocessing.size, pictures=pictures)
     card = replace(
         card, training={**card.training, "difference_from_float64": float(f"{difference:.1e}")}
     )
+    write_model(graph, card, folder)
+    return card
+
+
+def restamp(card: ModelCard, folder: Path) -> ModelCard:
+    """Give a model that is in a folder another card; its arithmetic stays as it was verified.
+
+    Returns:
+        The card as written, with the graph's new digest.
+    """
+    graph, card = stamped(onnx.load(folder / "model.onnx"), card)
+    write_model(graph, card, folder)
+    return card
+
+
+def stamped(model: onnx.ModelProto, card: ModelCard) -> tuple[bytes, ModelCard]:
+    """The graph with the card's contract in it, serialized, and the card with its digest."""
+    onnx.helper.set_model_props(model, {CONTRACT_KEY: card.contract()})
+    graph = model.SerializeToString()
+    return graph, replace(card, sha256=hashlib.sha256(graph).hexdigest())
+
+
+def write_model(graph: bytes, card: ModelCard, folder: Path) -> None:
+    """Write `model.onnx` and `card.json`, each complete or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx.part").write_bytes(graph)
     (folder / "card.json.part").write_text(card.to_json(), encoding="utf-8")
     (folder / "model.onnx.part").replace(folder / "model.onnx")
     (folder / "card.json.part").replace(folder / "card.json")
-    return card

@@ -11,7 +11,7 @@ import numpy as np
 
 from imaging.reading import read_image
 from models.card import Accepts, ModelCard
-from models.classifier import Classifier
+from models.classifier import Classifier, softmax
 from training.calibrate import fit_temperature, operating_points
 from training.card_page import card_page
 from training.config import TrainingRun
@@ -20,7 +20,7 @@ from training.data.samples import SampleList
 from training.distribution import fit_distribution
 from training.errors import ConfigError
 from training.evaluate import classify_list, figures
-from training.export import export_model, texture_width
+from training.export import export_model, restamp, texture_width
 from training.fit import preprocessing_of, split_of, stages_of
 from training.losses import LOSSES
 from training.network import Network, build_network, load_state
@@ -48,8 +48,8 @@ def release(run: TrainingRun, folder: Path, out: Path, *, stage: str | None = No
         ConfigError: The run has no such checkpoint.
         ExportError: The graph differs from the network; nothing is written.
     """
-    stage, network = load_checkpoint(run, folder, stage)
     samples = load_samples(run.data)
+    stage, network = load_checkpoint(run, folder, stage, classes=len(samples.labels))
     parts = split_of(run, samples)
     card = ModelCard(
         name=run.name,
@@ -72,9 +72,9 @@ def release(run: TrainingRun, folder: Path, out: Path, *, stage: str | None = No
     target = out / run.name
     draft = target.with_name(f".{run.name}.draft")
     try:
-        export_model(network, card, draft, pictures=pictures)
+        card = export_model(network, card, draft, pictures=pictures)
         card = calibrated(card, Classifier.load(draft, threads=EXPORT_THREADS), parts["validation"])
-        written = export_model(network, card, draft, pictures=pictures)
+        written = restamp(card, draft)
         written = with_distribution(written, network, draft, parts)
         if parts["test"].samples:
             results = classify_list(Classifier.load(draft, threads=EXPORT_THREADS), parts["test"])
@@ -109,7 +109,9 @@ def with_distribution(
     return card
 
 
-def load_checkpoint(run: TrainingRun, folder: Path, stage: str | None) -> tuple[str, Network]:
+def load_checkpoint(
+    run: TrainingRun, folder: Path, stage: str | None, *, classes: int
+) -> tuple[str, Network]:
     """The best network of a stage; of the last finished one if None.
 
     Raises:
@@ -121,7 +123,6 @@ def load_checkpoint(run: TrainingRun, folder: Path, stage: str | None) -> tuple[
         raise ConfigError(f"{folder}: no finished checkpoint of {wanted}; run care train first")
     stage = stage or finished[-1]
     state = load_state(folder / f"{stage}.safetensors")
-    classes = [value for name, value in state.items() if name.startswith("head.")][-1].shape[0]
     network = build_network(
         run.network.backbone,
         classes,
@@ -138,10 +139,8 @@ def calibrated(card: ModelCard, classifier: Classifier, validation: SampleList) 
     # at temperature 1 the logarithm of a probability is the logit, but for a shift that cancels
     logits = np.log(results.probabilities.clip(1e-300))
     temperature = round(fit_temperature(results.truth, logits), 4)
-    warmed = replace(classifier.card, temperature=temperature)
-    scores = np.exp(logits / warmed.temperature)
-    scores /= scores.sum(1, keepdims=True)
-    points = [round(point, 6) for point in operating_points(results.truth, scores)]
+    probabilities = softmax(logits / temperature)
+    points = [round(point, 6) for point in operating_points(results.truth, probabilities)]
     return replace(
         card,
         temperature=temperature,
