@@ -26,7 +26,7 @@ import numpy as np
 from imaging import errors
 from imaging.errors import ImagingError, UnreadableImage
 from imaging.image import ImageFile, Window
-from imaging.reading import open_image
+from imaging.reading import open_image, use_one_core
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -211,6 +211,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold a patient's picture
     _first_to_go()
+    use_one_core()
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what decoders print is no answer
     sink.write(_line({"ready": True}))

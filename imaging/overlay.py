@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 
+from imaging.png import encode_png
+
 COLORMAPS = {
     "turbo": cv2.COLORMAP_TURBO,
     "viridis": cv2.COLORMAP_VIRIDIS,
@@ -21,7 +23,7 @@ LEVELS = (0.25, 0.5, 0.75)
 """Where contour lines run, as shares of the peak."""
 
 FORMATS: dict[str, list[int]] = {
-    "png": [],
+    "png": [],  # written by encode_png
     "jpeg": [cv2.IMWRITE_JPEG_QUALITY, 90],
     "webp": [cv2.IMWRITE_WEBP_QUALITY, 90],
 }
@@ -76,7 +78,7 @@ def overlay(
         raise ValueError(f"picture is {picture.dtype} {picture.shape}, expected uint8 (H, W[, 3])")
     if heatmap.shape != picture.shape[:2]:
         raise ValueError(f"heatmap is {heatmap.shape}, the picture {picture.shape[:2]}")
-    if not (np.isfinite(heatmap).all() and heatmap.min() >= 0 and heatmap.max() <= 1):
+    if not (heatmap.min() >= 0 and heatmap.max() <= 1):  # nor is it with a NaN in it
         raise ValueError("heatmap has values outside [0, 1]")
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity is {opacity}, expected 0 to 1")
@@ -127,11 +129,16 @@ def shrink(picture: np.ndarray, max_side: int) -> np.ndarray:
         # many times faster than by a broken number
         width, height = width // 2, height // 2
         picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    # Less than halved, every pixel has its part in a linear look-up too, at a seventh of the time.
+    halved = width > 2 * size[0] or height > 2 * size[1]
+    how = cv2.INTER_AREA if halved else cv2.INTER_LINEAR
+    return cv2.resize(picture, size, interpolation=how)
 
 
 def encode(picture: np.ndarray, kind: str = "png") -> bytes:
     """Encode gray (H, W) or RGB (H, W, 3) uint8 as one of `FORMATS`: pixels and nothing else."""
+    if kind == "png":
+        return encode_png(picture)
     if picture.ndim == 3:
         picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(f".{kind}", picture, FORMATS[kind])
@@ -156,9 +163,13 @@ def _steps(colors: np.ndarray) -> np.ndarray:
 
 
 def _blend(rgb: np.ndarray, heat: np.ndarray, colors: np.ndarray, opacity: float) -> np.ndarray:
-    share = heat * np.float32(opacity)
-    index = np.rint(heat * 255).astype(np.uint8)
-    return cv2.blendLinear(rgb, cv2.applyColorMap(index, colors), 1 - share, share)
+    """Blend in 8 bits, half as costly as in floats and at most one level off."""
+    share = opacity * np.arange(256).reshape(256, 1, 1) / 255
+    kept = np.rint(255 * (1 - share)).astype(np.uint8).repeat(3, axis=2)
+    added = np.rint(share * colors).astype(np.uint8)
+    level = cv2.convertScaleAbs(heat, alpha=255)
+    left = cv2.multiply(rgb, cv2.applyColorMap(level, kept), scale=1 / 255)
+    return cv2.add(left, cv2.applyColorMap(level, added))
 
 
 def _contours(rgb: np.ndarray, heat: np.ndarray, colors: np.ndarray) -> None:

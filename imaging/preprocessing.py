@@ -71,6 +71,10 @@ class Placement:
         """
         height, width = size or (self.height, self.width)
         h, w = model_map.shape
+        model_map = np.ascontiguousarray(model_map, np.float32)
+        if (self.width * self.scale_x, self.height * self.scale_y) == (self.size, self.size):
+            # The picture fills the square: the same at an eighth of the time.
+            return cv2.resize(model_map, (width, height), interpolation=cv2.INTER_LINEAR)
         # map cells per wanted pixel, and the map cell on which wanted pixel 0 falls
         step_x = self.width * self.scale_x / self.size * w / width
         step_y = self.height * self.scale_y / self.size * h / height
@@ -78,7 +82,7 @@ class Placement:
         start_y = self.top / self.size * h + 0.5 * step_y - 0.5
         affine = np.array([[step_x, 0, start_x], [0, step_y, start_y]])
         return cv2.warpAffine(
-            np.ascontiguousarray(model_map, np.float32),
+            model_map,
             affine,
             (width, height),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,

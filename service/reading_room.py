@@ -8,7 +8,7 @@ import numpy as np
 
 from imaging.image import Facts, ImageFile, MedicalImage, Window
 from imaging.isolation import DecoderPool
-from imaging.reading import open_image
+from imaging.reading import open_image, use_one_core
 from models.classifier import Classifier, Prediction
 from models.errors import BrokenModel, ModelNotFound
 from models.store import load_one, model_names
@@ -92,6 +92,7 @@ class ReadingRoom:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        use_one_core()
         self.classifiers: dict[str, Classifier] = {}
         self.broken: dict[str, BrokenModel] = {}
         self._batchers: dict[str, Batcher] = {}
