@@ -15,17 +15,18 @@ from models.card import ModelCard
 from models.distribution import Distribution
 from models.errors import BrokenModel, LabelNotFound
 
-Provider = Literal["cpu", "cuda", "tensorrt"]
-"""What can run a model."""
+Provider = Literal["cpu", "cuda", "tensorrt", "tensorrt-fp16"]
+"""What can run a model; the last one computes with half the digits."""
+
+_CPU = ["CPUExecutionProvider"]
+_CUDA = ["CUDAExecutionProvider", *_CPU]
+_TENSORRT = ["TensorrtExecutionProvider", *_CUDA]
 
 PROVIDERS: dict[Provider, list[str]] = {
-    "cpu": ["CPUExecutionProvider"],
-    "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"],
-    "tensorrt": [
-        "TensorrtExecutionProvider",
-        "CUDAExecutionProvider",
-        "CPUExecutionProvider",
-    ],
+    "cpu": _CPU,
+    "cuda": _CUDA,
+    "tensorrt": _TENSORRT,
+    "tensorrt-fp16": _TENSORRT,
 }
 """ONNX Runtime's names for it, and what runs the operators that it does not know."""
 
@@ -189,6 +190,8 @@ class Classifier:
     def active(self) -> Provider:
         """What does run the model. ONNX Runtime falls back to the CPU without a word."""
         first = self._session.get_providers()[0]
+        if self._session.get_provider_options()[first].get("trt_fp16_enable") == "1":
+            return "tensorrt-fp16"
         return next(name for name, names in PROVIDERS.items() if names[0] == first)
 
     @property
@@ -270,7 +273,7 @@ def session_for(
         # The CUDA libraries that pip installs lie where no loader looks.
         onnxruntime.preload_dlls()
     known = set(onnxruntime.get_available_providers())
-    settings = _provider_settings(card, most)
+    settings = _provider_settings(card, provider, most)
     chosen = [(name, settings.get(name, {})) for name in PROVIDERS[provider] if name in known]
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=chosen)
@@ -293,7 +296,7 @@ def session_for(
     return session
 
 
-def _provider_settings(card: ModelCard, most: int) -> dict[str, dict[str, Any]]:
+def _provider_settings(card: ModelCard, provider: Provider, most: int) -> dict[str, dict[str, Any]]:
     """What ONNX Runtime's providers are told, by their names."""
     size = card.preprocessing.size
 
@@ -311,5 +314,6 @@ def _provider_settings(card: ModelCard, most: int) -> dict[str, dict[str, Any]]:
             "trt_profile_min_shapes": shape(1),
             "trt_profile_opt_shapes": shape(most),
             "trt_profile_max_shapes": shape(most),
+            "trt_fp16_enable": provider == "tensorrt-fp16",
         },
     }

@@ -107,7 +107,7 @@ MODEL_INFO = Gauge(
 
 PROVIDER = Gauge(
     "care_provider",
-    "1 for what runs a model: cpu, cuda or tensorrt.",
+    "1 for what runs a model: cpu, cuda, tensorrt or tensorrt-fp16.",
     ["model", "provider"],
     multiprocess_mode="livemax",
 )

@@ -88,8 +88,8 @@ class Settings(BaseSettings):
     threads: int = Field(default=1, ge=1, description="Cores that one picture may use.")
     provider: Provider = Field(
         default_factory=lambda: best_provider(),
-        description="What runs the models: cpu, cuda or tensorrt. If it is set and cannot be had, "
-        "the service is not ready; if it is not set, the CPU stands in for a GPU.",
+        description="What runs the models: cpu, cuda, tensorrt or tensorrt-fp16. If it is set and "
+        "cannot be had, the service is not ready; if it is not set, the CPU stands in for a GPU.",
     )
     batch: int = Field(
         default_factory=lambda data: 1 if data["provider"] == "cpu" else 16,

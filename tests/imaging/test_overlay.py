@@ -1,10 +1,13 @@
 """Heatmap over picture."""
 
+import io
+
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from imaging.overlay import COLORMAPS, LEVELS, encode, overlay, shrink
+from imaging.overlay import COLORMAPS, LEVELS, encode, overlay, shrink, tint
 from imaging.reading import read_image
 from tests.factories import make_color, make_film
 
@@ -131,6 +134,28 @@ def test_a_png_is_pixels_and_nothing_else(picture):
     np.testing.assert_array_equal(read_image(data).pixels, picture)
     for chunk in (b"tEXt", b"iTXt", b"zTXt", b"tIME", b"eXIf", b"pHYs"):
         assert chunk not in data
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 300), (300, 1), (63, 65)])
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_other_decoders_read_our_png_as_it_was(height, width, channels):
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, *channels), np.uint8)
+
+    decoded = Image.open(io.BytesIO(encode(picture)))
+
+    decoded.verify()
+    np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(encode(picture)))), picture)
+
+
+def test_colors_blend_as_in_floats_within_one_level():
+    picture, heat = make_color(200, 300), spot(200, 300)
+    colors = cv2.applyColorMap(np.rint(255 * heat).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+    share = 0.6 * heat[..., None].astype(np.float64)
+
+    result = tint(picture, heat, opacity=0.6)
+
+    assert np.abs(result - (picture * (1 - share) + colors * share)).max() < 2
+    np.testing.assert_array_equal(result[heat == 0], picture[heat == 0])
 
 
 def test_a_jpeg_and_a_webp_are_small_and_close():

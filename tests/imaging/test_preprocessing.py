@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import map_coordinates
 
 from imaging.image import Facts, MedicalImage
 from imaging.preprocessing import Preprocessing
@@ -87,6 +88,16 @@ def test_a_flat_map_stays_flat(fit):
     placement = preprocessing(fit).place(300, 500)
 
     np.testing.assert_allclose(placement.map_to_picture(np.full((7, 7), 0.3)), 0.3, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(224, 224), (301, 97), (5, 3)])
+def test_stretching_a_map_is_bilinear_interpolation_between_cell_centers(size):
+    cells = np.random.default_rng(0).random((7, 7))
+    placement = preprocessing("squash").place(970, 3010)
+    rows, columns = (((np.arange(n) + 0.5) * 7 / n - 0.5).clip(0, 6) for n in size)
+    wanted = [[map_coordinates(cells, [[y], [x]], order=1)[0] for x in columns] for y in rows]
+
+    np.testing.assert_allclose(placement.map_to_picture(cells, size), wanted, atol=1e-5)
 
 
 def test_squash_fills_the_square_and_pad_keeps_proportions():

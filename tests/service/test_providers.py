@@ -4,6 +4,7 @@ import onnxruntime
 import pytest
 from fastapi import HTTPException
 
+from models.errors import BrokenModel
 from models.store import load_one
 from service.api import app
 from tests.service.pictures import png, square
@@ -18,7 +19,7 @@ def test_a_cpu_runs_models_unless_asked_otherwise(models_folder):
 
 
 @without_gpu
-@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt", "tensorrt-fp16"])
 def test_a_fall_back_to_the_cpu_is_no_secret(serve_here, models_folder, provider):
     client = serve_here(models_folder, provider=provider)
 
@@ -46,6 +47,27 @@ def test_the_cpu_stands_in_for_a_gpu_that_nobody_insisted_on(
         "/classify", files={"image": png(square(64, 64, 8, 8))}, data={"model": "chest"}
     )
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(("provider", "half"), [("tensorrt", False), ("tensorrt-fp16", True)])
+def test_tensorrt_is_told_how_precisely_to_compute(models_folder, monkeypatch, provider, half):
+    told = {}
+
+    def session(graph, options, providers):
+        told.update(providers)
+        raise RuntimeError("no GPU")
+
+    known = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: known)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+
+    with pytest.raises(BrokenModel, match="no GPU"):
+        load_one(models_folder, "chest", provider=provider, most=8)
+    assert list(told) == known
+    settings = told["TensorrtExecutionProvider"]
+    assert settings["trt_fp16_enable"] is half
+    assert settings["trt_profile_max_shapes"].startswith("images:8x")
 
 
 def test_batches_change_no_answer(serve_here, models_folder):
