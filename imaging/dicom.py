@@ -12,7 +12,7 @@ from imaging.dicom_header import (
 )
 from imaging.dicom_stored import NATIVE, PixelFormat, pixel_format, stored_values
 from imaging.errors import WindowNotFound
-from imaging.image import ImageFile, Window
+from imaging.image import ImageFile, Voi, Window
 
 __all__ = ["open_dicom", "read_everything"]
 
@@ -40,10 +40,10 @@ def open_dicom(data: bytes, max_megapixels: float) -> ImageFile:
 
 def _decode(
     header: Header, form: PixelFormat, frames: int, index: int, window: Window | int | None
-) -> np.ndarray:
+) -> tuple[np.ndarray, Voi | None]:
     codes, form = stored_values(header, form, frames, index)
     if form.photometric in ("MONOCHROME1", "MONOCHROME2"):
         return grayscale(codes, form, header, index, window)
     if window is not None:
         raise WindowNotFound("a color picture has no windows")
-    return color(codes, form, header)
+    return color(codes, form, header), None

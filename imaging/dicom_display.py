@@ -6,6 +6,7 @@ table; the picture is then one look-up per pixel.
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from pydicom.pixels import apply_color_lut
 from imaging.dicom_header import Header, numbers, sequence, text, value
 from imaging.dicom_stored import PixelFormat
 from imaging.errors import UnreadableImage, WindowNotFound, foreign_errors
-from imaging.image import Window
+from imaging.image import Voi, Window
 
 # [R, G, B] from [Y, Cb, Cr, 1], values 0 to 255 (PS3.3 C.7.6.3.1.2).
 YBR_FULL = np.array(
@@ -36,35 +37,45 @@ YBR_PARTIAL = np.array(
 Transform = Callable[[np.ndarray], np.ndarray]
 
 
+class _Shades(NamedTuple):
+    """What makes shades of gray, in [0, 1], of values, and how `Voi` tells it."""
+
+    transform: Transform
+    window: Window
+    source: Literal["file", "table", "range", "chosen"]
+
+
 def grayscale(
     codes: np.ndarray,
     form: PixelFormat,
     header: Header,
     index: int,
     chosen: Window | int | None = None,
-) -> np.ndarray:
+) -> tuple[np.ndarray, Voi]:
     """Turn the stored codes of a MONOCHROME frame into brightness, uint8, (H, W).
 
     Raises:
         ImagingError: Damaged tables, or the file has no such window as was chosen.
     """
     modality = _modality(header, index)
-    window = _window(header, index, chosen)
+    shades = _window(header, index, chosen)
     inverted = _is_inverted(form, header)
     if codes.dtype.itemsize > 2:
         values = modality(_values(codes, form))
-        if window is None:
+        if shades is None:
             finite = values[np.isfinite(values)]
-            window = _range(finite, values[:0])
-        return _bytes(window(np.nan_to_num(values)), inverted)
+            shades = _range(finite, values[:0], _shape(header, index))
+        pixels = _bytes(shades.transform(np.nan_to_num(values)), inverted)
+        return pixels, Voi(shades.window, shades.source, inverted)
     every = np.arange(1 << (8 * codes.itemsize), dtype=np.uint32).astype(codes.dtype)
     meaning = _values(every, form)
     brightness = modality(meaning)
-    if window is None:
+    if shades is None:
         present = cv2.calcHist([codes], [0], None, [every.size], [0, every.size]).reshape(-1) > 0
         unpadded = present & ~_padding(meaning, form, header)
-        window = _range(brightness[unpadded], brightness[present])
-    return cv2.LUT(codes, _bytes(window(brightness), inverted))
+        shades = _range(brightness[unpadded], brightness[present], _shape(header, index))
+    pixels = cv2.LUT(codes, _bytes(shades.transform(brightness), inverted))
+    return pixels, Voi(shades.window, shades.source, inverted)
 
 
 def _values(codes: np.ndarray, form: PixelFormat) -> np.ndarray:
@@ -92,15 +103,19 @@ def _rescale(header: Header, index: int) -> tuple[float, float]:
     return (slope or [1.0])[0] or 1.0, (intercept or [0.0])[0]
 
 
-def _window(header: Header, index: int, chosen: Window | int | None) -> Transform | None:
+def _shape(header: Header, index: int) -> str:
+    return text(header.group("FrameVOILUTSequence", index), "VOILUTFunction")
+
+
+def _window(header: Header, index: int, chosen: Window | int | None) -> _Shades | None:
     """A VOI LUT or window, to [0, 1] (PS3.3 C.11.2); None where the file has none.
 
     Those of the file are counted from 1, look-up tables first; without a choice it is the first.
     """
     group = header.group("FrameVOILUTSequence", index)
-    shape = text(group, "VOILUTFunction")
+    shape = _shape(header, index)
     if isinstance(chosen, Window):
-        return _ramp(chosen, shape)
+        return _Shades(_ramp(chosen, shape), chosen, "chosen")
     tables = [item for item in sequence(group, "VOILUTSequence") if value(item, "LUTData")]
     pairs = zip(numbers(group, "WindowCenter"), numbers(group, "WindowWidth"), strict=False)
     windows = [Window(center, width) for center, width in pairs]
@@ -112,15 +127,21 @@ def _window(header: Header, index: int, chosen: Window | int | None) -> Transfor
         return _voi_table(tables[number], header, index)
     if not windows or windows[number - len(tables)].width <= 0:
         return None
-    return _ramp(windows[number - len(tables)], shape)
+    window = windows[number - len(tables)]
+    return _Shades(_ramp(window, shape), window, "file")
 
 
-def _voi_table(item: Dataset, header: Header, index: int) -> Transform:
+def _voi_table(item: Dataset, header: Header, index: int) -> _Shades:
     _, intercept = _rescale(header, index)
     table = _table(item, header, _is_signed(header) or intercept < 0)
-    entries = table(np.arange(-(1 << 16), 1 << 16, dtype=np.float64))
+    values = np.arange(-(1 << 16), 1 << 16, dtype=np.float64)
+    entries = table(values)
     low, high = entries.min(), entries.max()
-    return lambda values: (table(values) - low) / max(high - low, 1)
+    [steps] = np.nonzero(np.diff(entries))
+    ends = (values[steps[0]], values[steps[-1] + 1]) if steps.size else (0.0, 0.0)
+    return _Shades(
+        lambda values: (table(values) - low) / max(high - low, 1), _from_to(*ends), "table"
+    )
 
 
 def _ramp(window: Window, shape: str) -> Transform:
@@ -135,12 +156,20 @@ def _ramp(window: Window, shape: str) -> Transform:
     return lambda values: np.clip((values - center) / width + 0.5, 0, 1)
 
 
-def _range(values: np.ndarray, otherwise: np.ndarray) -> Transform:
+def _from_to(low: float, high: float, shape: str = "") -> Window:
+    """The window whose darkest value and whose brightest one these are."""
+    more = 0 if shape == "LINEAR_EXACT" else 1  # the end of `_ramp`, solved for the window
+    return Window(float(low + high + more) / 2, float(high - low) + more)
+
+
+def _range(values: np.ndarray, otherwise: np.ndarray, shape: str) -> _Shades:
     """Spread the values present over [0, 1]."""
     values = values if values.size else otherwise
     low, high = (values.min(), values.max()) if values.size else (0.0, 1.0)
     scale = 1 / (high - low) if high > low else 0.0
-    return lambda values: np.clip((values - low) * scale, 0, 1)
+    return _Shades(
+        lambda values: np.clip((values - low) * scale, 0, 1), _from_to(low, high, shape), "range"
+    )
 
 
 def _padding(values: np.ndarray, form: PixelFormat, header: Header) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -19,6 +20,23 @@ class Window:
 
     center: float
     width: float
+
+
+@dataclass(frozen=True, slots=True)
+class Voi:
+    """Through which values of interest a gray DICOM picture is seen (PS3.3 C.11.2).
+
+    Attributes:
+        window: Those in force; of a look-up table or the range of the pixels, the window that
+            spans as much.
+        source: Where they come from: a window of the file or a look-up table of it, the range of
+            its pixels where it has neither, or whoever asked for others.
+        inverted: Whether small values are the bright ones.
+    """
+
+    window: Window
+    source: Literal["file", "table", "range", "chosen"]
+    inverted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +76,12 @@ class MedicalImage:
         pixels: Brightness as uint8; shape (H, W) when gray, (H, W, 3) when RGB. Larger is
             brighter: windowed, and MONOCHROME1 already inverted.
         facts: What the header said.
+        voi: Through which values it is seen; None of a picture that has no windows.
     """
 
     pixels: np.ndarray
     facts: Facts
+    voi: Voi | None = None
 
     @property
     def height(self) -> int:
@@ -81,13 +101,13 @@ class ImageFile:
     Attributes:
         facts: What the header says: enough to ask whether the picture suits a model.
         decode: Decodes one frame, counted from 0, to display-ready pixels, through a window as
-            in `read`.
+            in `read`, and says which that is.
         fragile: Whether a hostile file of this kind may crash its decoder or keep it busy for
             ever; see isolation.py.
     """
 
     facts: Facts
-    decode: Callable[[int, Window | int | None], np.ndarray]
+    decode: Callable[[int, Window | int | None], tuple[np.ndarray, Voi | None]]
     fragile: bool = False
 
     def read(self, frame: int | None = None, window: Window | int | None = None) -> MedicalImage:
@@ -106,4 +126,5 @@ class ImageFile:
             raise UnsupportedImage(f"has {count} frames, expected one; choose with frame=1…{count}")
         if frame is not None and not 1 <= frame <= count:
             raise FrameNotFound(f"has {count} frame{'s'[: count > 1]}, there is no frame {frame}")
-        return MedicalImage(self.decode((frame or 1) - 1, window), self.facts)
+        pixels, voi = self.decode((frame or 1) - 1, window)
+        return MedicalImage(pixels, self.facts, voi)

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, replace
+from dataclasses import asdict, astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,7 +25,7 @@ import numpy as np
 
 from imaging import errors
 from imaging.errors import ImagingError, UnreadableImage
-from imaging.image import ImageFile, Window
+from imaging.image import ImageFile, Voi, Window
 from imaging.reading import open_image, use_one_core
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,7 +70,9 @@ class DecoderPool:
             if worker := self._idle.get():
                 worker.end()
 
-    def _decode(self, data: bytes, frame: int, window: Window | int | None) -> np.ndarray:
+    def _decode(
+        self, data: bytes, frame: int, window: Window | int | None
+    ) -> tuple[np.ndarray, Voi | None]:
         """Display-ready pixels of one frame, counted from 0, through a window as in `read`.
 
         Raises:
@@ -132,7 +134,7 @@ class _Worker:
         self._process.kill()
         self._process.communicate()
 
-    def decode(self, job: dict[str, Any], data: bytes) -> np.ndarray:
+    def decode(self, job: dict[str, Any], data: bytes) -> tuple[np.ndarray, Voi | None]:
         deadline = time.monotonic() + job["seconds"]
         try:
             self._send(_line(job | {"bytes": len(data)}), deadline)
@@ -141,7 +143,7 @@ class _Worker:
             if "error" not in answer:
                 pixels = np.empty(answer["shape"], np.uint8)
                 self._receive(pixels.data.cast("B"), deadline)
-                return pixels
+                return pixels, _voi(answer["voi"])
         except TimeoutError:
             self.end()
             raise UnreadableImage(
@@ -197,6 +199,10 @@ def _line(message: dict[str, Any]) -> bytes:
     return json.dumps(message).encode() + b"\n"
 
 
+def _voi(answer: dict[str, Any] | None) -> Voi | None:
+    return Voi(**answer | {"window": Window(**answer["window"])}) if answer else None
+
+
 def _error(answer: dict[str, Any]) -> Exception:
     kind = getattr(errors, answer["error"], None)
     if isinstance(kind, type) and issubclass(kind, ImagingError):
@@ -227,14 +233,15 @@ def _answer(job: dict[str, Any], data: bytes, sink: BinaryIO) -> None:
     try:
         file = open_image(data, max_megapixels=job["max_megapixels"])
         window = Window(*job["window"]) if isinstance(job["window"], list) else job["window"]
-        pixels = np.ascontiguousarray(file.decode(job["frame"], window))
+        decoded, voi = file.decode(job["frame"], window)
+        pixels = np.ascontiguousarray(decoded)
     except ImagingError as error:
         sink.write(_line({"error": type(error).__name__, "problem": error.problem}))
     except Exception as error:
         # Our own mistake; its message may quote the file, so only its kind is told.
         sink.write(_line({"error": type(error).__name__, "problem": ""}))
     else:
-        sink.write(_line({"shape": pixels.shape}))
+        sink.write(_line({"shape": pixels.shape, "voi": voi and asdict(voi)}))
         sink.write(pixels.data.cast("B"))
     sink.flush()
 

@@ -94,10 +94,10 @@ def still(
     if orientation >= 5:
         width, height = height, width
 
-    def read(_frame: int, window: Window | int | None) -> np.ndarray:
+    def read(_frame: int, window: Window | int | None) -> tuple[np.ndarray, None]:
         if window is not None:
             raise WindowNotFound(f"a {kind.upper()} has no windows")
-        return decode()
+        return decode(), None
 
     return ImageFile(Facts(kind=kind, width=width, height=height), read, fragile=fragile)
 

@@ -84,7 +84,7 @@ def open_tiff(data: bytes, max_megapixels: float) -> ImageFile:
     _check_extent(page, width, height, len(data), max_megapixels)
     if not inverted:
         return file
-    return replace(file, decode=lambda frame, window: 255 - file.decode(frame, window))
+    return replace(file, decode=lambda frame, window: (255 - file.decode(frame, window)[0], None))
 
 
 def _with(data: bytes, order: str, numbers: dict[int, int]) -> bytes:

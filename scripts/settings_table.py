@@ -40,7 +40,7 @@ def page(text: str) -> str:
 def _default(name: str, field: FieldInfo) -> str:
     if name in COMPUTED:
         return COMPUTED[name]
-    if field.default in (None, ()):
+    if field.default in (None, (), ""):
         return ""
     return f"`{field.default:g}`" if isinstance(field.default, float) else f"`{field.default}`"
 

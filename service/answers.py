@@ -1,6 +1,7 @@
 """A reading → what is sent back: reports for programs, pictures for people."""
 
 import base64
+import math
 from collections.abc import Sequence
 from http import HTTPStatus
 from urllib.parse import quote
@@ -8,11 +9,12 @@ from urllib.parse import quote
 import numpy as np
 from fastapi.responses import JSONResponse, Response
 
+from imaging.image import MedicalImage, Voi
 from imaging.overlay import encode, overlay, shrink
 from models.card import ModelCard
 from models.classifier import Classifier
 from models.distribution import UNLIKE
-from service.forms import ClassifyOptions, ExplainOptions
+from service.forms import ClassifyOptions, ExplainOptions, PictureOptions
 from service.metrics import stage
 from service.reading_room import Reading
 from service.reports import (
@@ -29,6 +31,7 @@ from service.reports import (
     ModelMetadata,
     ModelReport,
     TensorReport,
+    VoiReport,
 )
 from service.secondary_capture import secondary_capture
 
@@ -63,9 +66,10 @@ def explanation(reading: Reading, options: ExplainOptions, request_id: str) -> R
     for target in targets:
         reading.prediction.index(target)
     with stage("render"):
-        picture = shrink(reading.shown(options.display_window), options.max_side)
+        shown = reading.shown(options.display_window)
+        picture = shrink(shown.pixels, options.max_side)
         if options.output == "layers":
-            return JSONResponse(_layers(reading, picture, request_id).model_dump())
+            return JSONResponse(_layers(reading, shown, picture, request_id).model_dump())
         maps = [reading.prediction.heatmap(target, picture.shape[:2]) for target in targets]
         if options.output == "heatmap":
             drawn = [_gray(heatmap) for heatmap, _ in maps]
@@ -76,7 +80,7 @@ def explanation(reading: Reading, options: ExplainOptions, request_id: str) -> R
             ]
         peaks = [peak for _, peak in maps]
         if options.output == "json":
-            report = _explained(reading, targets, peaks, drawn, options, request_id)
+            report = _explained(reading, shown, targets, peaks, drawn, options, request_id)
             return JSONResponse(report.model_dump())
         side_by_side = np.hstack(drawn)
         if options.output == "dicom":
@@ -90,8 +94,16 @@ def explanation(reading: Reading, options: ExplainOptions, request_id: str) -> R
         "X-Care-Found": ",".join(_word(reading.found(target)) for target in targets),
         "X-Care-In-Distribution": _word(not reading.unlike),
         "X-Care-Forced": _word(reading.overridden is not None),
+        **_window_headers(shown),
     }
     return Response(content, media_type=kind, headers=headers)
+
+
+def picture_alone(image: MedicalImage, options: PictureOptions) -> Response:
+    """The answer of /picture."""
+    with stage("render"):
+        content = encode(shrink(image.pixels, options.max_side), options.format)
+    return Response(content, media_type=f"image/{options.format}", headers=_window_headers(image))
 
 
 def model_entry(card: ModelCard) -> ModelEntry:
@@ -143,6 +155,7 @@ def _report(reading: Reading, request_id: str) -> ClassifyReport:
             frames=facts.frames,
             frame=reading.frame,
             window=reading.window,
+            voi=_voi(reading.image.voi),
             modality=facts.modality,
             body_part=facts.body_part,
             view=facts.view,
@@ -164,6 +177,27 @@ def _report(reading: Reading, request_id: str) -> ClassifyReport:
         remark=UNLIKE if reading.unlike else None,
         request_id=request_id,
     )
+
+
+def _voi(voi: Voi | None) -> VoiReport | None:
+    if voi is None or not math.isfinite(voi.window.center + voi.window.width):
+        return None  # the range of float pixels may be wider than any number
+    return VoiReport(
+        center=voi.window.center,
+        width=voi.window.width,
+        source=voi.source,
+        inverted=voi.inverted,
+    )
+
+
+def _window_headers(shown: MedicalImage) -> dict[str, str]:
+    voi = _voi(shown.voi)
+    if voi is None:
+        return {}
+    return {
+        "X-Care-Window-Center": f"{voi.center:.10g}",
+        "X-Care-Window-Width": f"{voi.width:.10g}",
+    }
 
 
 def _rounded(distance: float | None) -> float | None:
@@ -200,13 +234,14 @@ def _draw(
 
 def _explained(
     reading: Reading,
+    shown: MedicalImage,
     targets: Sequence[str],
     peaks: Sequence[float],
     drawn: Sequence[np.ndarray],
     options: ExplainOptions,
     request_id: str,
 ) -> ExplainReport | ExplanationsReport:
-    classified = dict(_report(reading, request_id))
+    classified = dict(_report(reading, request_id)) | {"shown": _voi(shown.voi)}
     explanations = [
         Explanation(
             target=target,
@@ -221,7 +256,9 @@ def _explained(
     return ExplainReport(**classified, **dict(explanations[0]))
 
 
-def _layers(reading: Reading, picture: np.ndarray, request_id: str) -> LayersReport:
+def _layers(
+    reading: Reading, shown: MedicalImage, picture: np.ndarray, request_id: str
+) -> LayersReport:
     height, width = picture.shape[:2]
     scale = min(1, LAYER_SIDE / max(height, width))
     size = max(1, round(height * scale)), max(1, round(width * scale))
@@ -230,7 +267,10 @@ def _layers(reading: Reading, picture: np.ndarray, request_id: str) -> LayersRep
         heatmap, peak = reading.prediction.heatmap(label, size)
         layers.append(Layer(label=label, peak=peak, heatmap=_base64(encode(_gray(heatmap)))))
     return LayersReport(
-        **dict(_report(reading, request_id)), picture=_base64(encode(picture)), layers=layers
+        **dict(_report(reading, request_id)),
+        shown=_voi(shown.voi),
+        picture=_base64(encode(picture)),
+        layers=layers,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import bentoml
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import FileResponse, PlainTextResponse, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from models.card import NOTICE
@@ -24,13 +24,22 @@ from service.answers import (
     explanation,
     model_entry,
     model_metadata,
+    picture_alone,
 )
 from service.errors import OURS, BadForm, handle_errors, refusal
-from service.forms import ClassifyOptions, ExplainOptions, form_schema, read_form
+from service.forms import (
+    ClassifyOptions,
+    ExplainOptions,
+    Options,
+    PictureOptions,
+    form_schema,
+    read_form,
+)
 from service.front_desk import FrontDesk
 from service.gate import gate
 from service.log import set_up_logs
 from service.metrics import exposition
+from service.prefix import Prefix
 from service.reading_room import Reading, ReadingRoom
 from service.reports import (
     BatchItem,
@@ -95,6 +104,8 @@ class CareService:
         self.room = ReadingRoom(self.settings)
         self.waiting_room = WaitingRoom(self.settings.concurrency, self.settings.queue)
         app.state.service = self
+        app.servers = [{"url": self.settings.root_path}] if self.settings.root_path else []
+        app.openapi_schema = None  # it names the servers
         app.state.gate = gate(app, self.settings)
 
     def __is_ready__(self) -> bool:
@@ -119,15 +130,31 @@ class CareService:
         Decoding, the model and rendering run beside the event loop, so that health checks and
         other uploads go on meanwhile.
         """
+
+        def work(data: bytes, chosen: ClassifyOptions) -> Response:
+            reading = self.room.read(data, chosen)
+            request.state.model = reading.classifier.card.name
+            return render(reading, chosen, request.state.request_id)
+
+        return await self._answer(request, options, work)
+
+    async def show(self, request: Request) -> Response:
+        """Read a request's form, then its picture, and send that back."""
+
+        def work(data: bytes, chosen: PictureOptions) -> Response:
+            return picture_alone(self.room.look(data, chosen), chosen)
+
+        return await self._answer(request, PictureOptions, work)
+
+    async def _answer(
+        self,
+        request: Request,
+        options: type[Options],
+        work: Callable[[bytes, Options], Response],
+    ) -> Response:
         with self.waiting_room.place():
             [data], chosen = await read_form(request, options, self.settings)
-
-            def work() -> Response:
-                reading = self.room.read(data, chosen)
-                request.state.model = reading.classifier.card.name
-                return render(reading, chosen, request.state.request_id)
-
-            return await self.waiting_room.work(work)
+            return await self.waiting_room.work(partial(work, data, chosen))
 
     async def answer_each(self, request: Request) -> BatchReport:
         """Read a request's pictures beside each other; a bad one costs none but itself."""
@@ -200,6 +227,18 @@ async def explain(request: Request) -> Response:
     return await _service().answer(request, ExplainOptions, explanation)
 
 
+@app.post(
+    "/picture",
+    response_class=Response,
+    responses=REFUSALS
+    | {200: {"content": {kind: {} for kind in ("image/png", "image/jpeg", "image/webp")}}},
+    openapi_extra={"requestBody": form_schema(PictureOptions)},
+)
+async def picture(request: Request) -> Response:
+    """A picture as people are shown it: upright, through a window; no model is asked."""
+    return await _service().show(request)
+
+
 @app.get("/models")
 async def models() -> ModelsReport:
     """The models on offer."""
@@ -228,9 +267,13 @@ async def metadata(name: str) -> ModelMetadata:
 
 
 @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
-async def page() -> FileResponse:
+async def page() -> HTMLResponse:
     """A page to try the service with."""
-    return FileResponse(WEB / "index.html")
+    text = (WEB / "index.html").read_text(encoding="utf-8")
+    if prefix := _service().settings.root_path:
+        # Relative addresses would miss it where a proxy shows the page without a slash at the end.
+        text = text.replace('"web/', f'"{prefix}/web/')
+    return HTMLResponse(text)
 
 
 @app.get("/metrics", response_class=PlainTextResponse)
@@ -250,3 +293,9 @@ async def probe() -> Response:
 
 def _service() -> Any:
     return app.state.service
+
+
+# BentoML says that its decorator returns the class; it is a service, which has this method.
+CareService.add_asgi_middleware(  # type: ignore[attr-defined]
+    Prefix, prefix=lambda: _service().settings.root_path
+)

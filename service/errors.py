@@ -68,7 +68,8 @@ class KeyRequired(RequestError):
     """The request shows no API key, or none that opens."""
 
     def __init__(self) -> None:
-        self.headers = {"WWW-Authenticate": 'Bearer, Basic realm="CARE", charset="UTF-8"'}
+        # Not Basic, though that opens too: browsers would ask for it themselves, over the page.
+        self.headers = {"WWW-Authenticate": 'Bearer realm="CARE"'}
         super().__init__(
             "an API key is needed, and it is not this one or none was sent: "
             "send it as Authorization: Bearer KEY"

@@ -64,57 +64,41 @@ Names = Annotated[tuple[Name, ...], Field(max_length=MAX_REPEATS), AfterValidato
 Number = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
 
 
-class ClassifyOptions(BaseModel):
-    """Form fields of /classify beside `image`."""
+class ReadOptions(BaseModel):
+    """Form fields that say what to read of a file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: Name | None = Field(
-        default=None, description="Model to ask; may be left out for a DICOM file that fits one."
-    )
     frame: Number | None = Field(default=None, description="Frame to read, counted from 1.")
     window: Number | None = Field(
         default=None,
         description="Which of the windows in a DICOM file to read it with, counted from 1, look-up "
         "tables first; the first if left out. Model and people see the picture through it.",
     )
+
+
+class ClassifyOptions(ReadOptions):
+    """Form fields of /classify beside `image`."""
+
+    model: Name | None = Field(
+        default=None, description="Model to ask; may be left out for a DICOM file that fits one."
+    )
     force: Annotated[bool, BeforeValidator(_switch)] = Field(
         default=False, description="Ask the model even if the file's header speaks against it."
     )
 
 
-class ExplainOptions(ClassifyOptions):
-    """Form fields of /explain beside `image`."""
+class PictureOptions(ReadOptions):
+    """Form fields of /picture beside `image`."""
 
-    target: Names = Field(
-        default=(),
-        description="Label to explain, the most probable one if left out; repeat the field for "
-        "several, which are drawn side by side.",
-    )
-    output: Literal["overlay", "heatmap", "json", "layers", "dicom"] = Field(
-        default="overlay",
-        description="overlay: the picture under its heatmap. heatmap: the map alone, gray. "
-        "json: the answer of /classify with target, peak and overlay. layers: the answer of "
-        "/classify with picture and heatmap of every label apart. dicom: the overlay as a "
-        "Secondary Capture in the study of the file sent.",
-    )
     format: Literal["png", "jpeg", "webp"] = Field(
         default="png", description="How pictures are encoded; layers are always PNG."
-    )
-    style: Literal["heat", "contour"] = Field(
-        default="heat", description="Color the evidence, or draw lines at 25, 50 and 75 %."
     )
     window_center: Annotated[float, Field(ge=-1e9, le=1e9)] | None = Field(
         default=None,
         description="With window_width: show a DICOM file through this window. The model does not.",
     )
     window_width: Annotated[float, Field(ge=1e-3, le=1e9)] | None = Field(default=None)
-    opacity: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
-        default=0.4, description="Opacity of the hottest place, from 0 to 1."
-    )
-    colormap: Annotated[str, AfterValidator(_colormap)] = Field(
-        default="turbo", json_schema_extra={"enum": list(COLORMAPS)}
-    )
     max_side: Annotated[int, BeforeValidator(_whole), Field(ge=64, le=4096)] = Field(
         default=1024, description="Longer side of the picture sent back, in pixels, at most."
     )
@@ -133,7 +117,33 @@ class ExplainOptions(ClassifyOptions):
         return Window(self.window_center, self.window_width)
 
 
-Options = TypeVar("Options", bound=ClassifyOptions)
+class ExplainOptions(ClassifyOptions, PictureOptions):
+    """Form fields of /explain beside `image`."""
+
+    target: Names = Field(
+        default=(),
+        description="Label to explain, the most probable one if left out; repeat the field for "
+        "several, which are drawn side by side.",
+    )
+    output: Literal["overlay", "heatmap", "json", "layers", "dicom"] = Field(
+        default="overlay",
+        description="overlay: the picture under its heatmap. heatmap: the map alone, gray. "
+        "json: the answer of /classify with target, peak and overlay. layers: the answer of "
+        "/classify with picture and heatmap of every label apart. dicom: the overlay as a "
+        "Secondary Capture in the study of the file sent.",
+    )
+    style: Literal["heat", "contour"] = Field(
+        default="heat", description="Color the evidence, or draw lines at 25, 50 and 75 %."
+    )
+    opacity: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
+        default=0.4, description="Opacity of the hottest place, from 0 to 1."
+    )
+    colormap: Annotated[str, AfterValidator(_colormap)] = Field(
+        default="turbo", json_schema_extra={"enum": list(COLORMAPS)}
+    )
+
+
+Options = TypeVar("Options", bound=ReadOptions)
 
 
 async def read_form(
@@ -155,7 +165,7 @@ async def read_form(
     return parts.files(), _checked(options, {**parts.texts, **parts.lists})
 
 
-def form_schema(options: type[ClassifyOptions], *, several: bool = False) -> dict[str, Any]:
+def form_schema(options: type[ReadOptions], *, several: bool = False) -> dict[str, Any]:
     """The form as OpenAPI's `requestBody`."""
     schema = options.model_json_schema()
     image: dict[str, Any] = {
@@ -221,7 +231,7 @@ class _Parts:
         complete: Whether the last boundary has been seen.
     """
 
-    def __init__(self, options: type[ClassifyOptions], most_files: int) -> None:
+    def __init__(self, options: type[ReadOptions], most_files: int) -> None:
         self.texts: dict[str, str] = {}
         self.lists: dict[str, list[str]] = {
             name: []

@@ -16,6 +16,9 @@ from service.settings import ApiKey, Settings
 OPEN = {"/livez", "/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
 """Paths that ask for no key: a kubelet and a Prometheus have none, and learn no picture."""
 
+PAGE = ("/", "/web/")
+"""The page, which asks for a key in words, and the folder of what it loads: alike for everyone."""
+
 EXPOSED = [
     "Retry-After",
     "X-Request-ID",
@@ -24,6 +27,8 @@ EXPOSED = [
     "X-Care-Model",
     "X-Care-Peak",
     "X-Care-Target",
+    "X-Care-Window-Center",
+    "X-Care-Window-Width",
 ]
 
 
@@ -47,7 +52,7 @@ class Keys:
     """Lets a request in if it shows one of the keys, and notes the key's name.
 
     A key comes as `Authorization: Bearer KEY`, or as the password of Basic, whatever the user's
-    name: browsers ask for that by themselves, so the page works behind keys too.
+    name.
     """
 
     def __init__(self, app: ASGIApp, keys: Sequence[ApiKey]) -> None:
@@ -56,7 +61,7 @@ class Keys:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http" or scope["path"] in OPEN:
+        if scope["type"] != "http" or _is_open(scope["path"]):
             await self.app(scope, receive, send)
             return
         name = self._name(_shown(Headers(scope=scope).get("Authorization", "")))
@@ -73,6 +78,11 @@ class Keys:
             if hmac.compare_digest(shown, secret):
                 found = name
         return found
+
+
+def _is_open(path: str) -> bool:
+    page, loaded = PAGE
+    return path in OPEN or path == page or path.startswith(loaded)
 
 
 def _shown(authorization: str) -> bytes:

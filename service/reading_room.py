@@ -4,8 +4,6 @@ import hashlib
 import logging
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from imaging.image import Facts, ImageFile, MedicalImage, Window
 from imaging.isolation import DecoderPool
 from imaging.reading import open_image, use_one_core
@@ -14,7 +12,7 @@ from models.errors import BrokenModel, ModelNotFound
 from models.store import load_one, model_names
 from service.batcher import Batcher
 from service.errors import ModelRequired
-from service.forms import ClassifyOptions
+from service.forms import ClassifyOptions, PictureOptions
 from service.metrics import (
     BATCH_SIZE,
     IN_DISTRIBUTION,
@@ -56,15 +54,15 @@ class Reading:
     window: int
     overridden: str | None
 
-    def shown(self, window: Window | int | None) -> np.ndarray:
+    def shown(self, window: Window | int | None) -> MedicalImage:
         """The picture for people: seen through another window, if one is wanted.
 
         Raises:
             WindowNotFound: The file's picture has none.
         """
         if not isinstance(window, Window):
-            return self.image.pixels
-        return self.file.read(self.frame, window).pixels
+            return self.image
+        return self.file.read(self.frame, window)
 
     @property
     def unlike(self) -> bool:
@@ -138,8 +136,7 @@ class ReadingRoom:
         if options.model is not None:
             self.named(options.model)
         with stage("read"):
-            file = open_image(data, max_megapixels=self._settings.max_megapixels)
-            file = self._decoders.guard(file, data)
+            file = self._open_file(data)
             classifier = (
                 self._fitting(file.facts) if options.model is None else self.named(options.model)
             )
@@ -158,6 +155,19 @@ class ReadingRoom:
             window=options.window or 1,
             overridden=overridden,
         )
+
+    def look(self, data: bytes, options: PictureOptions) -> MedicalImage:
+        """Read a picture for people; no model is asked.
+
+        Raises:
+            ImagingError: The file is at fault.
+        """
+        with stage("read"):
+            return self._open_file(data).read(options.frame, options.display_window)
+
+    def _open_file(self, data: bytes) -> ImageFile:
+        file = open_image(data, max_megapixels=self._settings.max_megapixels)
+        return self._decoders.guard(file, data)
 
     def _load(self, name: str) -> None:
         """Load one model and get it ready for concurrent requests."""

@@ -1,5 +1,7 @@
 """The shapes of the answers."""
 
+from typing import Literal
+
 from pydantic import BaseModel, Field
 
 from models.card import NOTICE
@@ -29,6 +31,19 @@ class ModelsReport(BaseModel):
     models: list[ModelEntry]
 
 
+class VoiReport(BaseModel):
+    """Which values of a gray DICOM picture are seen as shades of gray."""
+
+    center: float = Field(description="Of the window, on the scale after the modality transform.")
+    width: float
+    source: Literal["file", "table", "range", "chosen"] = Field(
+        description="file: a window of the file. table: a look-up table of it, center and width "
+        "spanning as much. range: all values there are, as the file has neither. chosen: by "
+        "window_center and window_width."
+    )
+    inverted: bool = Field(description="Whether small values are the bright ones.")
+
+
 class ImageReport(BaseModel):
     """What was read. Attributes a file is silent about are empty; nobody's name is among them."""
 
@@ -40,6 +55,10 @@ class ImageReport(BaseModel):
     frame: int = Field(description="Which of them was read, counted from 1.")
     window: int = Field(
         description="Which of a DICOM file's windows it was read with, counted from 1."
+    )
+    voi: VoiReport | None = Field(
+        description="Through which values of interest the model saw it; null where a picture has "
+        "no windows."
     )
     modality: str
     body_part: str
@@ -90,11 +109,19 @@ class Explanation(BaseModel):
     media_type: str = Field(description="What the overlay is, such as image/png.")
 
 
-class ExplainReport(ClassifyReport, Explanation):
+class ShownReport(ClassifyReport):
+    """The answer of /classify, and how people are shown the picture."""
+
+    shown: VoiReport | None = Field(
+        description="Through which values of interest the picture sent back is seen."
+    )
+
+
+class ExplainReport(ShownReport, Explanation):
     """The answer of /classify, and where the evidence for one label lies."""
 
 
-class ExplanationsReport(ClassifyReport):
+class ExplanationsReport(ShownReport):
     """The answer of /classify, and where the evidence for several labels lies."""
 
     explanations: list[Explanation] = Field(description="One per target, in their order.")
@@ -111,7 +138,7 @@ class Layer(BaseModel):
     )
 
 
-class LayersReport(ClassifyReport):
+class LayersReport(ShownReport):
     """The answer of /classify, and everything a viewer needs to mix picture and heat by itself."""
 
     picture: str = Field(description="The picture alone, upright, a PNG in base64.")

@@ -15,6 +15,9 @@ from models.store import shipped_models
 KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 SHORTEST_KEY = 16
 
+PATH_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+"""Of letters that need no escaping in an address or a page."""
+
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -112,6 +115,20 @@ class Settings(BaseSettings):
         description="Web pages of which other origins may ask, such as "
         "`https://viewer.example.org`, with commas between.",
     )
+
+    root_path: str = Field(
+        default="",
+        description="Path under which a reverse proxy offers the service, such as `/care`, whether "
+        "it passes that on or takes it off.",
+    )
+
+    @field_validator("root_path")
+    @classmethod
+    def _prefix(cls, path: str) -> str:
+        path = path.rstrip("/")
+        if not PATH_PREFIX.fullmatch(path) or {".", ".."} & set(path.split("/")):
+            raise ValueError("expected a path such as /care")
+        return path
 
     @field_validator("api_keys", mode="before")
     @classmethod

@@ -137,6 +137,8 @@ def case(known: list[bytes], seed: int, number: int) -> tuple[str, bytes, dict[s
         options["frame"] = str(dice.choice((1, 2, 99)))
     if dice.random() < 0.7:
         return "/classify", data, options
+    if dice.random() < 0.5:
+        return "/picture", data, {name: options[name] for name in options.keys() & {"frame"}}
     return "/explain", data, options | {"max_side": "64"}
 
 

@@ -1,5 +1,7 @@
 """Grayscale DICOM → brightness, against pydicom's and highdicom's float pipelines."""
 
+from dataclasses import replace
+
 import highdicom
 import numpy as np
 import pytest
@@ -340,6 +342,41 @@ def test_a_given_window_keeps_monochrome1_inverted_last():
     np.testing.assert_array_equal(open_image(data).read(window=window).pixels, 255 - plain)
 
 
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(
+    ("source", "attributes"),
+    [
+        ("file", WINDOW),
+        ("table", {"VOILUTSequence": lut_item(np.arange(1200), first=700)}),
+        ("range", {}),
+        ("range", {"VOILUTFunction": "LINEAR_EXACT"}),
+        ("range", {"RescaleSlope": "0.5", "RescaleIntercept": "-1000"}),
+    ],
+)
+def test_the_window_told_shows_the_same_picture_when_it_is_asked_for(
+    source, attributes, photometric
+):
+    dataset = make_dicom(make_film(), bits_stored=12, photometric=photometric, **attributes)
+    file = open_image(as_bytes(dataset))
+
+    image = file.read()
+
+    assert image.voi.source == source
+    assert image.voi.inverted == (photometric == "MONOCHROME1")
+    again = file.read(window=image.voi.window)
+    assert again.voi == replace(image.voi, source="chosen")
+    assert_within_one(again.pixels, image.pixels.astype(float))
+
+
+def test_the_window_of_a_file_is_told_as_it_is_written():
+    several = make_dicom(make_film(), WindowCenter=[2000, 900], WindowWidth=[3000, 500])
+
+    told = [open_image(as_bytes(several)).read(window=number).voi.window for number in (1, 2)]
+
+    assert told == [Window(2000, 3000), Window(900, 500)]
+
+
 def test_a_color_picture_has_no_windows():
+    assert read_image(as_bytes(make_dicom(make_color()))).voi is None
     with pytest.raises(WindowNotFound, match="color"):
         open_image(as_bytes(make_dicom(make_color()))).read(window=Window(1, 2))

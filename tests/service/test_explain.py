@@ -133,6 +133,7 @@ def test_json_is_the_classify_answer_with_peak_and_overlay(client, picture):
         "peak": report["peak"],
         "overlay": base64.b64encode(image).decode(),
         "media_type": "image/png",
+        "shown": None,
     }
     assert report["peak"] > 0
 

@@ -44,18 +44,25 @@ def test_a_key_opens(locked, shown):
     ],
 )
 def test_without_a_key_nothing_opens(locked, shown):
-    for path in ("/", "/models", "/classify", "/web/page.js", "/openapi.json", "/nowhere"):
+    for path in ("/models", "/classify", "/picture", "/openapi.json", "/nowhere", "/web"):
         answer = locked.get(path, headers={"Authorization": shown.encode("latin-1")})
 
         assert answer.status_code == 401
         assert answer.json()["error"]["code"] == "key_required"
-        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="CARE"'
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert WARD not in answer.text
 
 
 def test_health_and_metrics_ask_for_no_key(locked):
     assert locked.get("/metrics").status_code == 200
+
+
+def test_the_page_opens_without_a_key_and_nothing_behind_it_does(locked):
+    assert "Not a medical device" in locked.get("/").text
+    assert locked.get("/web/app.js").status_code == 200
+    for path in ("/web/../models", "/web/%2e%2e/models", "/web//models"):
+        assert locked.get(path).status_code in (401, 404)
 
 
 def test_a_keys_name_and_never_the_key_is_in_metrics_and_log(locked, caplog):

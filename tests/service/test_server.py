@@ -140,7 +140,7 @@ def test_a_patient_named_in_a_file_appears_nowhere_else(server):
         for output in ("overlay", "heatmap", "json", "layers"):
             options = {"model": "chest", "output": output, "max_side": "64"}
             answers.append(httpx.post(f"{server.url}/explain", files=files, data=options))
-
+        answers.append(httpx.post(f"{server.url}/picture", files=files))
         answers.append(
             httpx.post(f"{server.url}/classify_batch", files=[("image", files["image"])] * 2)
         )
