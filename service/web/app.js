@@ -1,231 +1,165 @@
-// One picture, its heat, its scores. The service sends the picture and the heatmap of every class
-// apart, so that moving the slider or choosing another class asks nobody.
+// The page: puts its parts together. What happens to a picture is in viewer.js, which pictures
+// there are in tray.js, what is asked of the service in api.js.
 
-const $ = (id) => document.getElementById(id);
+import { drawAnswer, evidence, warnings } from "./answer.js";
+import { ask, inWords } from "./api.js";
+import { $, element, say } from "./dom.js";
+import { shortcuts } from "./keys.js";
+import { saveOverlay, saveReport } from "./save.js";
+import { drawStrip, walk } from "./strip.js";
+import { Tray } from "./tray.js";
+import { Viewer } from "./viewer.js";
 
-let file = null;      // the picture in question
-let pending = null;   // the request under way, aborted by the next one
-let layers = {};      // label → {peak, heatmap}
-let chosen = null;    // the label explained
+const viewer = new Viewer();
+const tray = new Tray((item) => {
+  drawStrip(tray);
+  if (!item || item === tray.current) draw();
+});
+let lastModel = "";
+let drawn = null; // the answer in the bars
 
 async function loadModels() {
   try {
-    const { models } = await ask("models");
+    const { models } = await (await ask("models")).json();
     for (const { name, labels } of models) {
       $("model").add(new Option(`${name} (${labels.length} classes)`, name));
     }
-    if (models.length === 1) $("model").value = models[0].name;
-    if (!models.length) complain("The service has no model to offer at the moment.");
+    if (models.length === 1) $("model").value = lastModel = models[0].name;
+    if (!models.length) say("notice-models", "The service has no model to offer at the moment.");
   } catch (error) {
-    complain(inWords(error));
+    say("notice-models", inWords(error));
   }
 }
 
-async function explain() {
-  if (!file) return;
-  pending?.abort();
-  const mine = (pending = new AbortController());
-  complain("");
-  $("answer").hidden = true;
-  $("heat").hidden = true;
-  $("status").textContent = "Reading the picture…";
-  document.body.classList.add("busy");
-  const form = new FormData();
-  form.append("image", file, "image"); // its own name is nobody's business
-  form.append("output", "layers");
-  if ($("model").value) form.append("model", $("model").value);
-  if ($("frame").value) form.append("frame", $("frame").value);
-  if ($("force").checked) form.append("force", "true");
-  try {
-    const report = await ask("explain", { method: "POST", body: form, signal: mine.signal });
-    if (pending === mine) await show(report);
-  } catch (error) {
-    if (mine.signal.aborted) return;
-    forget();
-    complain(inWords(error));
-  } finally {
-    if (pending === mine) {
-      $("status").textContent = "";
-      document.body.classList.remove("busy");
-    }
+function draw() {
+  const item = tray.current;
+  const answered = Boolean(item?.answer);
+  $("invitation").classList.toggle("away", Boolean(item));
+  $("file").tabIndex = item ? -1 : 0; // from here on there is a button for it
+  for (const id of ["tools", "under"]) {
+    $(id).hidden = !item;
+    $(id).inert = !answered; // and not hidden: what is beside it should not jump
   }
+  $("answer").hidden = !answered;
+  say("error", item?.state === "refused" ? item.words : "");
+  $("status").textContent = statusOf(item);
+  document.body.classList.toggle("busy", Boolean(item) && !answered && item.state !== "refused");
+  $("model").value = item?.options.model ?? lastModel;
+  $("frame").value = item?.options.frame ?? "";
+  $("force").checked = Boolean(item?.options.force);
+  if (!answered) {
+    drawn = null;
+    return viewer.clear();
+  }
+  if (item.answer !== drawn) {
+    drawn = item.answer;
+    drawAnswer(item.answer, item.label, choose);
+    say("save-problem", "");
+    const dicom = item.answer.image.kind === "dicom";
+    $("save-dicom").hidden = $("dicom-hint").hidden = !dicom;
+  }
+  drawEvidence();
+  return viewer.show(item);
 }
 
-async function ask(path, options) {
-  const response = await fetch(path, options);
-  const body = await response.json().catch(() => null);
-  if (response.ok && body) return body;
-  throw Object.assign(new Error(body?.error?.message ?? ""), {
-    code: body?.error?.code ?? `status ${response.status}`,
-  });
+function statusOf(item) {
+  return item && !item.answer && item.state !== "refused" ? "Reading the picture…" : "";
 }
 
-function inWords({ code, message }) {
-  const start = {
-    unreadable: "This file can't be read as a picture",
-    unsupported: "This kind of file can't be used",
-    too_large: "This file is too large",
-    not_suitable: "This picture was not shown to the model",
-    model_required: "Please choose a model",
-    bad_option: "Please look at the options",
-    model_unavailable: "The model is not available",
-    internal_error: "The service made a mistake",
-  }[code];
-  if (start) return `${start}: ${message}.`;
-  return code ? `${message || code}.` : "The service does not answer. Is it running?";
-}
-
-function complain(words) {
-  $("error").textContent = words;
-  $("error").hidden = !words;
-}
-
-function show(report) {
-  layers = Object.fromEntries(report.layers.map((layer) => [layer.label, layer]));
-  $("picture").src = png(report.picture);
-  $("figure").style.setProperty("--ratio", report.image.width / report.image.height);
-  $("figure").hidden = false;
-  $("invitation").classList.add("away");
-  $("file").tabIndex = -1; // from here on there is a button for it
-  $("again").hidden = false;
-  $("opacity").disabled = false;
-
-  $("forced").hidden = !report.forced;
-  $("forced").textContent = report.forced
-    ? `Forced: the file contradicts the model (${report.overridden}). Trust this answer even less.`
-    : "";
-  $("remark").hidden = !report.remark;
-  $("remark").textContent = report.remark
-    ? `This picture is ${report.remark}. Trust this answer less.`
-    : "";
-  $("bars").replaceChildren(...report.predictions.map(bar));
-  $("facts").replaceChildren(...facts(report));
-  $("answer").hidden = false;
-  return choose(report.predictions[0].label);
-}
-
-function forget() {
-  layers = {};
-  $("figure").hidden = true;
-  $("invitation").classList.remove("away");
-  $("file").tabIndex = 0;
-  $("again").hidden = true;
-  $("scale").classList.add("none");
-  $("opacity").disabled = true;
-  $("evidence").textContent = "";
-}
-
-function bar({ label, probability, operating_point, found }, index) {
-  const percent = `${(100 * probability).toFixed(1)} %`;
-  const row = element("label", { className: found ? "bar found" : "bar" });
-  const radio = element("input", { type: "radio", name: "target", value: label, checked: !index });
-  radio.addEventListener("change", () => choose(label));
-  const track = element("span", { className: "track" });
-  const fill = element("span", { className: "fill" });
-  fill.style.width = `${100 * probability}%`;
-  const tick = element("i", { className: "tick", title: `operating point ${operating_point}` });
-  tick.style.left = `${100 * operating_point}%`;
-  track.append(fill, tick);
-  row.append(
-    radio,
-    element("span", { className: "name", textContent: label.replaceAll("_", " ") }),
-    element("span", { className: "percent", textContent: percent }),
-    track,
-    element("span", {
-      className: "unseen",
-      textContent: found ? "found: reaches its operating point" : "below its operating point",
-    }),
+function drawEvidence() {
+  const { answer, label } = tray.current;
+  $("evidence").textContent = evidence(answer, label);
+  $("badges").replaceChildren(
+    ...warnings(answer, label).map((textContent) => element("li", { textContent })),
   );
-  return row;
 }
 
-async function choose(label) {
-  chosen = label;
-  const { peak, heatmap } = layers[label];
-  const name = label.replaceAll("_", " ");
-  $("evidence").textContent =
-    peak > 0 ? `Shown: evidence for ${name}.` : `There is no positive evidence for ${name}.`;
-  $("heat").setAttribute("aria-label", `Where the model sees evidence for ${name}`);
-  $("heat").hidden = !(peak > 0);
-  $("scale").classList.toggle("none", !(peak > 0));
-  $("peak").textContent = `${Number(peak.toPrecision(2))} logits`;
-  const image = element("img", { src: png(heatmap) });
-  await image.decode();
-  if (chosen === label) paint(image);
+function choose(label) {
+  tray.current.label = label;
+  drawEvidence();
+  viewer.explain();
 }
 
-// Each pixel's heat is its color and how much of it is seen, as in the overlay of the service.
-function paint(image) {
-  const canvas = $("heat");
-  canvas.width = image.naturalWidth;
-  canvas.height = image.naturalHeight;
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(image, 0, 0);
-  const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
-  for (let at = 0; at < pixels.data.length; at += 4) {
-    const heat = pixels.data[at];
-    pixels.data.set(TURBO[heat], at);
-    pixels.data[at + 3] = heat;
-  }
-  context.putImageData(pixels, 0, 0);
-  fade();
+function add(files) {
+  tray.add(files, lastModel);
 }
 
-// The colormap "turbo" as polynomials, by its author: A. Mikhailov, Google, 2019 (Apache-2.0).
-const TURBO = Array.from({ length: 256 }, (_, heat) =>
-  [
-    [0.13572138, 4.6153926, -42.66032258, 132.13108234, -152.94239396, 59.28637943],
-    [0.09140261, 2.19418839, 4.84296658, -14.18503333, 4.27729857, 2.82956604],
-    [0.1066733, 12.64194608, -60.58204836, 110.36276771, -89.90310912, 27.34824973],
-  ].map((factors) => 255 * factors.reduceRight((sum, factor) => sum * (heat / 255) + factor, 0)),
-);
+// How it is shown
+
+function style() {
+  return document.querySelector("[name=style]:checked").value;
+}
+
+function setStyle(value) {
+  document.querySelector(`[name=style][value=${value}]`).checked = true;
+  viewer.setStyle(value);
+}
+
+function toggle(id, set) {
+  const pressed = $(id).getAttribute("aria-pressed") !== "true";
+  $(id).setAttribute("aria-pressed", String(pressed));
+  set(pressed);
+}
 
 function fade() {
   $("opacity-value").textContent = `${$("opacity").value} %`;
-  $("heat").style.opacity = $("opacity").value / 100;
+  viewer.fade($("opacity").value / 100);
 }
 
-function facts({ model, image, request_id }) {
-  const about = [image.kind.toUpperCase(), `${image.width} × ${image.height}`];
-  if (image.frames > 1) about.push(`frame ${image.frame} of ${image.frames}`);
-  const header = [image.modality, image.body_part, image.view].filter(Boolean);
-  if (header.length) about.push(header.join(" "));
-  return [
-    ["Picture", about.join(", ")],
-    ["Model", `${model.name} ${model.version}, digest ${model.sha256.slice(0, 12)}…`],
-    ["Use", model.use],
-    ["Licence", model.license],
-    ["Request", request_id],
-  ].flatMap(([term, text]) => [
-    element("dt", { textContent: term }),
-    element("dd", { textContent: text }),
-  ]);
+function look() {
+  return { style: style() === "contour" ? "contour" : "heat", opacity: $("opacity").value / 100 };
 }
 
-function element(tag, properties) {
-  return Object.assign(document.createElement(tag), properties);
+function save(kind) {
+  return saveOverlay(tray.current, tray.current.label, look(), kind);
 }
 
-function png(base64) {
-  return `data:image/png;base64,${base64}`;
+const view = () => viewer.view;
+const beside = () => toggle("beside", (on) => viewer.setBeside(on));
+const tool = () => toggle("window-tool", (on) => viewer.setTool(on));
+const STEP = 60; // pixels that an arrow key moves the picture
+
+$("zoom-in").addEventListener("click", () => view().closer());
+$("zoom-out").addEventListener("click", () => view().farther());
+$("zoom-fit").addEventListener("click", () => view().fit());
+$("beside").addEventListener("click", beside);
+$("window-tool").addEventListener("click", tool);
+$("styles").addEventListener("change", () => viewer.setStyle(style()));
+$("opacity").addEventListener("input", fade);
+$("window").addEventListener("change", () => {
+  const [center, width] = [$("center").valueAsNumber, $("width").valueAsNumber];
+  if (Number.isFinite(center) && width > 0) viewer.choose({ center, width });
+  else viewer.draw();
+});
+$("window-reset").addEventListener("click", () => viewer.choose(null));
+$("save-overlay").addEventListener("click", () => save("overlay"));
+$("save-dicom").addEventListener("click", () => save("dicom"));
+$("save-report").addEventListener("click", () => saveReport(tray.current));
+
+// What is asked
+
+$("model").addEventListener("change", () => {
+  lastModel = $("model").value;
+  tray.option("model", lastModel);
+});
+$("frame").addEventListener("change", () => tray.option("frame", $("frame").value));
+$("force").addEventListener("change", () => tray.option("force", $("force").checked));
+for (const id of ["question", "window"]) {
+  $(id).addEventListener("submit", (event) => event.preventDefault());
 }
 
-function take(files) {
-  if (!files.length) return;
-  if (files.length > 1) return complain("One picture at a time, please.");
-  file = files[0];
-  explain();
-}
+// Which pictures
 
 $("file").addEventListener("change", () => {
-  take($("file").files);
+  add([...$("file").files]);
   $("file").value = ""; // so that the same file can be chosen again
 });
-$("again").addEventListener("click", () => $("file").click());
-$("opacity").addEventListener("input", fade);
-for (const id of ["model", "frame", "force"]) $(id).addEventListener("change", explain);
-$("question").addEventListener("submit", (event) => event.preventDefault());
-
+$("add").addEventListener("click", () => $("file").click());
+$("clear").addEventListener("click", () => {
+  tray.clear();
+  $("file").focus();
+});
+addEventListener("paste", (event) => add(event.clipboardData.files));
 // Anywhere on the page, or the browser would open the file in our place.
 addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -237,7 +171,51 @@ addEventListener("dragleave", (event) => {
 addEventListener("drop", (event) => {
   event.preventDefault();
   $("drop").classList.remove("over");
-  take(event.dataTransfer.files);
+  add(event.dataTransfer.files);
 });
 
+// Keys
+
+const shown = (run) => (key) => (tray.current?.answer ? run(key) : false);
+const ARROWS = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+const arrows = Object.keys(ARROWS);
+
+shortcuts([
+  { keys: ["?"], words: "this help", run: () => $("help").showModal() },
+  { keys: ["o"], words: "choose files", run: () => $("file").click() },
+  { keys: ["n"], words: "next picture", run: () => tray.step(1) },
+  { keys: ["p"], words: "previous picture", run: () => tray.step(-1) },
+  { keys: ["+", "="], hint: ["+"], words: "zoom in", run: shown(() => view().closer()) },
+  { keys: ["-"], hint: ["−"], words: "zoom out", run: shown(() => view().farther()) },
+  { keys: ["0"], words: "show the whole picture", run: shown(() => view().fit()) },
+  {
+    keys: arrows,
+    hint: ["← ↑ → ↓"],
+    words: "move the picture, while it has the focus",
+    on: $("stage"),
+    run: (key) => view().move(-STEP * ARROWS[key][0], STEP * ARROWS[key][1]),
+  },
+  {
+    keys: arrows.map((key) => `Shift+${key}`),
+    hint: ["Shift", "← ↑ → ↓"],
+    words: "window: narrower, brighter, wider, darker, while it has the focus",
+    on: $("stage"),
+    run: (key) => viewer.nudge(...ARROWS[key.slice("Shift+".length)]),
+  },
+  { keys: ["r"], words: "window as the file has it", run: shown(() => viewer.choose(null)) },
+  { keys: ["w"], words: "a drag changes the window, or moves the picture", run: shown(() => viewer.own && tool()) },
+  { keys: ["h"], words: "overlay on or off", run: shown(() => setStyle(style() === "off" ? "heat" : "off")) },
+  { keys: ["c"], words: "contour or heat", run: shown(() => setStyle(style() === "contour" ? "heat" : "contour")) },
+  { keys: ["s"], words: "with and without overlay, side by side", run: shown(beside) },
+  {
+    keys: [..."123456789"],
+    hint: ["1 … 9"],
+    words: "explain the first, second, … class",
+    run: shown((key) => document.querySelectorAll("[name=target]")[key - 1]?.click()),
+  },
+  { keys: ["d"], words: "save the overlay", run: shown(() => save("overlay")) },
+]);
+$("help-button").addEventListener("click", () => $("help").showModal());
+walk(tray);
+fade();
 loadModels();

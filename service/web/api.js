@@ -1,0 +1,94 @@
+// Asking the service, and its refusals in words. Addresses start where this file lies, so that the
+// page works under any path prefix.
+
+import { keyShown, newKey } from "./key.js";
+
+const ROOT = new URL("../", import.meta.url);
+const MOST_TRIES = 5; // of a service that has no place at the moment
+
+export class Refusal extends Error {
+  constructor(code, message = "") {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** Ask for a path; with `fields`, send them as a form. Throws a Refusal, or an AbortError. */
+export async function ask(path, fields = null, signal = undefined) {
+  const form = fields && formOf(fields);
+  for (let tries = 1; ; tries += 1) {
+    const key = keyShown();
+    const response = await send(path, fields?.image, {
+      method: form ? "POST" : "GET",
+      headers: key ? { Authorization: `Bearer ${key}` } : {},
+      body: form,
+      signal,
+    });
+    if (response.ok) return response;
+    const error = (await response.json().catch(() => null))?.error;
+    const code = error?.code ?? `status ${response.status}`;
+    if (code === "key_required" && (await newKey(key))) continue;
+    if (code === "overloaded" && tries < MOST_TRIES) {
+      await pause(Number(response.headers.get("Retry-After")) || 1, signal);
+      continue;
+    }
+    throw new Refusal(code, error?.message);
+  }
+}
+
+function formOf(fields) {
+  const form = new FormData();
+  for (const [name, value] of Object.entries(fields)) {
+    if (name === "image") form.append(name, value, "image"); // its own name is nobody's business
+    else if (value !== null && value !== undefined && value !== "") form.append(name, value);
+  }
+  return form;
+}
+
+async function send(path, file, options) {
+  try {
+    return await fetch(new URL(path, ROOT), options);
+  } catch (error) {
+    if (options.signal?.aborted) throw error;
+    // Browsers do not say whose fault it was: the file's or the line's.
+    const there = !file || (await file.slice(0, 1).arrayBuffer().then(() => true, () => false));
+    throw new Refusal(there ? "no_answer" : "file_gone");
+  }
+}
+
+function pause(seconds, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, 1000 * seconds);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    });
+  });
+}
+
+const STARTS = {
+  unreadable: "This file can't be read as a picture",
+  unsupported: "This kind of file can't be used",
+  too_large: "This file is too large",
+  too_slow: "Sending this file took too long",
+  not_suitable: "This picture was not shown to the model",
+  model_required: "Please choose a model",
+  bad_option: "Please look at the options",
+  model_unavailable: "The model is not available",
+  overloaded: "The service is busy",
+  key_required: "The service asks for a key",
+  internal_error: "The service made a mistake",
+};
+
+const WHOLE = {
+  no_answer: "The service does not answer. Is it running?",
+  file_gone: "This file can't be opened. Is it a folder, or has it changed since?",
+};
+
+/** What went wrong, for people. */
+export function inWords({ code, message }) {
+  if (WHOLE[code]) return WHOLE[code];
+  const [reason] = message.split("; name one as"); // which is for programs
+  const words = STARTS[code] ? `${STARTS[code]}: ${reason}.` : `${reason || code}.`;
+  return code === "not_suitable" ? `${words} “More options” has a way to ask it anyway.` : words;
+}

@@ -1,0 +1,31 @@
+// Short words for what every part of the page does.
+
+export const $ = (id) => document.getElementById(id);
+
+export function element(tag, properties, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+/** Say something in an element, or hide it where there is nothing to say. */
+export function say(id, words) {
+  $(id).textContent = words;
+  $(id).hidden = !words;
+}
+
+/** An image, decoded; rejects where it cannot be. */
+export async function decoded(src) {
+  const image = new Image();
+  image.src = src;
+  await image.decode();
+  return image;
+}
+
+export function plain(label) {
+  return label.replaceAll("_", " ");
+}
+
+export function percent(probability) {
+  return `${(100 * probability).toFixed(1)} %`;
+}

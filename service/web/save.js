@@ -1,0 +1,56 @@
+// What is taken home: the service's own overlay with its scale, the answer, the Secondary Capture.
+// Names are made of the model and the file's digest: file names are often patients' names.
+
+import { ask, inWords } from "./api.js";
+import { element, say } from "./dom.js";
+
+const LARGEST = 2048; // pixels of the overlay's longer side
+
+/** Ask for the picture as it is shown here, and save it; `kind` is "overlay" or "dicom". */
+export async function saveOverlay(item, label, look, kind) {
+  const fields = {
+    ...item.fields,
+    model: item.answer.model.name,
+    target: label,
+    output: kind,
+    max_side: LARGEST,
+    ...look,
+    ...(item.window && { window_center: item.window.center, window_width: item.window.width }),
+  };
+  await guarded(async () => {
+    const name = nameOf(item.answer, label);
+    const response = await ask("explain", fields);
+    save(await response.blob(), `${name}.${kind === "dicom" ? "dcm" : "png"}`);
+  });
+}
+
+/** Save the answer without its pictures. */
+export async function saveReport(item) {
+  const { picture, layers, ...report } = item.answer;
+  const shown = item.window ? { ...report.shown, ...item.window, source: "chosen" } : report.shown;
+  const evidence = layers.map(({ label, peak }) => ({ label, peak }));
+  const text = JSON.stringify({ ...report, shown, evidence }, null, 2);
+  await guarded(() => save(new Blob([text], { type: "application/json" }), `${nameOf(report)}.json`));
+}
+
+function nameOf({ model, image }, label = "") {
+  return ["care", model.name, label, image.sha256.slice(0, 8)]
+    .filter(Boolean)
+    .join("-")
+    .replace(/[^A-Za-z0-9._-]+/g, "_");
+}
+
+function save(blob, name) {
+  const href = URL.createObjectURL(blob);
+  element("a", { href, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 60_000); // not before the browser has read it
+}
+
+async function guarded(work) {
+  say("save-problem", "");
+  try {
+    await work();
+  } catch (error) {
+    say("save-problem", `Not saved. ${inWords(error)}`);
+  }
+}
