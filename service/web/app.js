@@ -35,7 +35,7 @@ function draw() {
   const item = tray.current;
   const answered = Boolean(item?.answer);
   $("invitation").classList.toggle("away", Boolean(item));
-  $("file").tabIndex = item ? -1 : 0; // from here on there is a button for it
+  $("file").hidden = Boolean(item); // from here on there is a button for it
   for (const id of ["tools", "under"]) {
     $(id).hidden = !item;
     $(id).inert = !answered; // and not hidden: what is beside it should not jump

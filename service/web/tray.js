@@ -34,7 +34,7 @@ class Item {
 
   /** Ask anew next time. */
   reset() {
-    this.release();
+    this.end();
     Object.assign(this, { state: "waiting", answer: null, best: null, words: "", label: null });
   }
 
@@ -45,9 +45,14 @@ class Item {
 
   /** Give up what takes memory. */
   release() {
-    this.abort?.abort();
     this.answer = null;
     this.show(null);
+  }
+
+  /** The same, and no longer wait for an answer. */
+  end() {
+    this.abort?.abort();
+    this.release();
   }
 }
 
@@ -87,14 +92,14 @@ export class Tray {
 
   remove(item) {
     const at = this.items.indexOf(item);
-    item.release();
+    item.end();
     this.items.splice(at, 1);
     if (item === this.current) this.choose(this.items[Math.min(at, this.items.length - 1)] ?? null);
     else this.changed(null);
   }
 
   clear() {
-    for (const item of this.items) item.release();
+    for (const item of this.items) item.end();
     this.items = [];
     this.choose(null);
   }
@@ -151,9 +156,9 @@ export class Tray {
 
   /** A thumbnail of a picture that no model was asked about; "" if there is none to be had. */
   async look(item, signal) {
-    const { image, options } = item;
     try {
-      const response = await ask("picture", { image: item.file, frame: item.options.frame, max_side: THUMB }, signal);
+      const fields = { image: item.file, frame: item.options.frame, max_side: THUMB };
+      const response = await ask("picture", fields, signal);
       const src = URL.createObjectURL(await response.blob());
       return await decoded(src).then(thumbnail).finally(() => URL.revokeObjectURL(src));
     } catch {

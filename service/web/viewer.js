@@ -19,6 +19,7 @@ export class Viewer {
     this.answer = null;
     this.style = "heat";
     this.tool = false;
+    this.start = null; // the window where a drag of it began
     this.view = new View(() => this.place());
     new ResizeObserver(() => this.measure()).observe($("pane"));
     listen($("stage"), {
@@ -29,7 +30,10 @@ export class Viewer {
       windows: ({ button }) => Boolean(this.own) && (this.tool || button === 2),
       windowStart: () => (this.start = this.window),
       windowDrag: (right, down) => this.choose(dragged(this.start, this.own, right, down), false),
-      windowEnd: () => this.refresh(0),
+      windowEnd: () => {
+        this.start = null;
+        this.refresh(0);
+      },
     });
   }
 
@@ -191,7 +195,7 @@ export class Viewer {
 
   async fetch() {
     const { item, answer } = this;
-    if (!item?.shown) return;
+    if (!item?.shown || this.start) return; // a drag comes to its end first
     const [window, side] = [this.window, this.side];
     const windowed = !same(item.shown.window, window);
     if (!side && !windowed) return;

@@ -1,6 +1,7 @@
 """The service as a test sees it: in this process for most, as a real server for some."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -138,3 +139,23 @@ def server(models_folder, tmp_path_factory) -> Iterator[Server]:
         yield running
     finally:
         running.stop()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium that asks nobody anything of its own accord."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium here")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(
+            executable_path=chromium,
+            args=[
+                *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+                *("--disable-background-networking", "--disable-component-update"),
+                "--disable-sync",
+            ],
+        )
+        yield opened
+        opened.close()

@@ -125,3 +125,23 @@ def test_a_slash_at_the_end_of_the_prefix_says_nothing():
 def test_a_prefix_that_is_no_path_keeps_the_service_from_starting(path):
     with pytest.raises(ValidationError, match="expected a path such as /care"):
         Settings(root_path=path)
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_the_page_works_in_a_browser_under_the_prefix(browser, address, end):
+    page = browser.new_page()
+    complaints = []
+    page.on("requestfailed", lambda request: complaints.append(request.url))
+    page.on("response", lambda answer: answer.status >= 400 and complaints.append(answer.url))
+    page.goto(address + end)
+    page.wait_for_selector("#model option[value=chest]", state="attached")
+    data = film(square(200, 160, 20, 30))
+    page.set_input_files("#file", {"name": "a", "mimeType": "", "buffer": data})
+
+    page.wait_for_selector("#answer:visible")
+
+    with page.expect_download() as download:
+        page.click("#save-overlay")
+    assert download.value.path().read_bytes().startswith(b"\x89PNG")
+    page.close()
+    assert complaints == []
