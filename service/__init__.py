@@ -9,6 +9,7 @@
     errors.py        which error becomes which HTTP status, in one envelope
     front_desk.py    what every request gets: an id, a log line, counts, safe headers
     gate.py          who gets in: API keys, and pages of other origins
+    prefix.py        under a path prefix, behind a proxy
     waiting_room.py  how many requests are worked on, and how many may wait
     batcher.py       pictures of concurrent requests share a run of the model
     log.py           the log, as JSON
