@@ -112,10 +112,10 @@ def _window(header: Header, index: int, chosen: Window | int | None) -> _Shades 
 
     Those of the file are counted from 1, look-up tables first; without a choice it is the first.
     """
-    group = header.group("FrameVOILUTSequence", index)
     shape = _shape(header, index)
     if isinstance(chosen, Window):
         return _Shades(_ramp(chosen, shape), chosen, "chosen")
+    group = header.group("FrameVOILUTSequence", index)
     tables = [item for item in sequence(group, "VOILUTSequence") if value(item, "LUTData")]
     pairs = zip(numbers(group, "WindowCenter"), numbers(group, "WindowWidth"), strict=False)
     windows = [Window(center, width) for center, width in pairs]

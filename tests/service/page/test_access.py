@@ -53,6 +53,17 @@ def test_axe_finds_nothing_that_keeps_anyone_out(page, state):
     assert found == []
 
 
+def test_a_pressed_button_can_be_read_under_the_pointer(page):
+    answered(page)
+    page.click("#beside")  # and axe does not judge letters that are exactly as their ground
+
+    color, ground = page.eval_on_selector(
+        "#beside", "one => [getComputedStyle(one).color, getComputedStyle(one).backgroundColor]"
+    )
+
+    assert color != ground
+
+
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("state", STATES[:4])
 def test_nothing_overflows_and_the_notice_is_always_in_view(open_page, state, size):

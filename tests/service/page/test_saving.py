@@ -44,23 +44,31 @@ def test_the_overlay_is_the_services_own_with_its_scale(page, server):
     assert content == explained(server, SKIN, model="skin", target="square", opacity=0.4)
 
 
-def test_the_overlay_has_the_class_style_opacity_and_window_that_are_shown(page, server):
+def test_the_overlay_has_the_style_opacity_and_window_that_are_shown(page, server):
     answered(page, FILM, model="chest")
-    page.locator(".bar").nth(1).click()
-    page.locator("#opacity").fill("75")
-    page.keyboard.press("c")
     page.fill("#center", "200")
     page.fill("#width", "300")
     page.keyboard.press("Enter")
-    label = page.locator(".bar input").nth(1).get_attribute("value")
+    window = {"window_center": 200, "window_width": 300}
+
+    page.locator("#opacity").fill("75")
+    _, faded = saved(page, "overlay")
+    page.locator("#styles label", has_text="Contour").click()
+    _, lines = saved(page, "overlay")
+
+    assert faded == explained(server, FILM, opacity=0.75, **window)
+    assert lines == explained(server, FILM, style="contour", **window)
+    assert len({faded, lines, explained(server, FILM), explained(server, FILM, **window)}) == 4
+
+
+def test_the_overlay_is_of_the_class_chosen(page, server):
+    answered(page)
+    page.locator(".bar", has_text="melanoma").click()
 
     name, content = saved(page, "overlay")
 
-    assert name == f"care-chest-{label}-{digest(FILM)}.png"
-    options = {"target": label, "style": "contour", "opacity": 0.75}
-    window = {"window_center": 200, "window_width": 300}
-    assert content == explained(server, FILM, **options, **window)
-    assert content != explained(server, FILM, **options)
+    assert name == f"care-skin-melanoma-{digest(SKIN)}.png"
+    assert content == explained(server, SKIN, model="skin", target="melanoma")
 
 
 def test_the_report_is_the_answer_and_the_window_in_force_without_pictures(page):
