@@ -7,10 +7,12 @@ import typer
 
 from imaging.errors import ImagingError
 from models.errors import ModelError
+from service.batch.errors import BatchError
 from training.errors import TrainingError
 
 EXTRAS = {
     "bentoml": "serve-cpu",
+    "pyarrow": "batch",
     "onnxruntime": "serve-cpu",
     "onnx": "training",
     "torch": "training",
@@ -27,7 +29,7 @@ def one_line_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (ImagingError, ModelError, TrainingError) as error:
+    except (BatchError, ImagingError, ModelError, TrainingError) as error:
         fail(str(error))
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))

@@ -1,7 +1,7 @@
-"""care score: a folder in, a table out."""
+"""care score: files in, a table out."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,26 +10,77 @@ from cli.errors import fail, one_line_errors
 
 @one_line_errors()
 def score(
-    folder: Annotated[
-        Path, typer.Argument(help="Every file below it is scored.", exists=True, file_okay=False)
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="A folder, and every file below it is scored; a file; a pattern in quotes, such "
+            "as 'films/**/*.dcm'; a DICOMDIR; a .txt of paths, one a line; or a .zip.",
+        ),
     ],
     model: Annotated[str, typer.Option(help="Name of the model, such as chest-xray.")],
-    out: Annotated[Path, typer.Option(help="The table to write, a CSV file.", dir_okay=False)],
+    out: Annotated[Path, typer.Option(help="The table to write: .csv, .parquet or .jsonl.")],
     overlays: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for one overlay per scored file, named by row and digest of the file.",
+            help="Folder for overlays of the scored files, named by row and digest of the file.",
             file_okay=False,
         ),
     ] = None,
+    dicom_out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the same as Secondary Captures, where the file is DICOM.",
+            file_okay=False,
+        ),
+    ] = None,
+    overlay_for: Annotated[
+        str,
+        typer.Option(
+            metavar="top|positive|LABEL,...",
+            help="What to draw: the most probable label, those at or above their operating point, "
+            "or these.",
+        ),
+    ] = "top",
+    names: Annotated[
+        bool, typer.Option("--names", help="Name overlays like their files, not by digest.")
+    ] = False,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE,...",
+            help="Score only files whose modality, view or sop_class is one of these. Others keep "
+            "their row. Can be repeated.",
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE,...", help="Likewise, what not to score."),
+    ] = None,
+    engine: Annotated[
+        Literal["local"], typer.Option(help="What does the work: processes of this machine.")
+    ] = "local",
     workers: Annotated[
         int | None,
         typer.Option(
             help="Processes to use; 0 scores in this one, where a file on which the decoder "
-            "crashes ends the run.  [default: one per core]",
+            "crashes or hangs ends the run.  [default: one per core]",
             min=0,
         ),
     ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Pictures the model sees at once, which gains on a GPU only.  "
+            "[default: 1 on a CPU, else 16]",
+            min=1,
+        ),
+    ] = None,
+    provider: Annotated[
+        Literal["cpu", "cuda", "tensorrt"] | None,
+        typer.Option(help="What runs the model.  [default: a GPU if there is one]"),
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds that one file may take.", min=0.1)] = 120,
     frame: Annotated[
         int | None, typer.Option(help="Frame to score of files that have several, from 1.", min=1)
     ] = None,
@@ -45,35 +96,57 @@ def score(
     fail_on_error: Annotated[
         bool, typer.Option("--fail-on-error", help="Exit with 1 if any file could not be scored.")
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Say nothing unless something is wrong.")
+    ] = False,
 ) -> None:
-    """Score every file below a folder: one row each, in path order, errors included.
+    """Score files: one row each, errors included, in the order of the sources and of their paths.
 
-    Columns: file (relative to the folder), status (ok or error), error_code, error, label (the
-    most probable), probability, and p_LABEL for each label.
+    Stopped at any moment, the same command goes on where it was; called again when it is done, it
+    scores what is new. The README lists the columns. The table appears when it is complete, and
+    beside it OUT.run.json, which says how it was made.
     """
     from models.store import shipped_models
-    from service.batch.folder import score_folder
-    from service.batch.scorer import Job
+    from service.batch.errors import GOES_ON
+    from service.batch.job import Job
+    from service.batch.local import Local, provider_for
+    from service.batch.run import Outputs, score_sources
+    from service.batch.selection import parse
     from service.batch.workers import available_cores
 
-    if overlays and overlays.resolve() == folder.resolve():
-        fail("--overlays must not be the folder that is scored")
+    models = models or shipped_models()
+    provider = provider or provider_for(models, model)
     job = Job(
-        folder=folder,
-        models=models or shipped_models(),
+        models=models,
         model=model,
+        provider=provider,
+        batch=batch_size or (1 if provider == "cpu" else 16),
         frame=frame,
         force=force,
-        overlays=overlays,
+        include=parse("--include", include or ()),
+        exclude=parse("--exclude", exclude or ()),
+        overlays=overlays is not None,
+        captures=dicom_out is not None,
+        draw=overlay_for if overlay_for in ("top", "positive") else tuple(overlay_for.split(",")),
     )
-    workers = available_cores() if workers is None else workers
-    counts = score_folder(job, out, workers=workers, progress=True)
-    total = counts["ok"] + counts["error"]
-    if not total:
-        typer.echo(f"no files in {folder}; {out} has its header only", err=True)
-        return
-    forced = f", {counts['forced']} of them by force" if counts["forced"] else ""
-    summary = f"{total} files: {counts['ok']} scored{forced}, {counts['error']} errors"
-    typer.echo(f"{summary}; see {out}", err=True)
-    if fail_on_error and counts["error"]:
+    local = Local(
+        workers=available_cores() if workers is None else workers,
+        seconds=timeout,
+        central=provider != "cpu",
+    )
+    outputs = Outputs(table=out, overlays=overlays, captures=dicom_out, names=names)
+    try:
+        counts = score_sources(sources, job, outputs, local, progress=not quiet)
+    except KeyboardInterrupt:
+        typer.echo(f"care: stopped; {GOES_ON}", err=True)
+        raise typer.Exit(130) from None  # 128 + SIGINT, as shells have it
+    except OSError as error:
+        fail(f"{error.filename or out}: {error.strerror or error}; {GOES_ON}")
+    if not quiet:
+        typer.echo(f"{counts.summary()}; see {out}", err=True)
+    if mistakes := counts.error_code["internal_error"]:
+        typer.echo(
+            f"care: {mistakes} files met a mistake of this program; their rows say where", err=True
+        )
+    if mistakes or (fail_on_error and counts.status["error"]):
         raise typer.Exit(1)

@@ -5,6 +5,7 @@
     reading.py        open_image, read_image: look at the first bytes, call dicom or photo
     dicom.py          DICOM → ImageFile: gate on the header, decode, rescale, window, invert
     dicom_header.py   what may be decoded at all, and the facts about it
+    dicomdir.py       which files a medium holds
     dicom_stored.py   stored values of one frame, native or decoded
     dicom_display.py  stored values → brightness, as a table
     codestream.py     what compressed pixels say about themselves

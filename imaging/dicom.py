@@ -1,5 +1,7 @@
 """DICOM → display-ready pixels: gate on the header, decode, rescale, window, invert, color."""
 
+from contextlib import suppress
+
 import numpy as np
 
 from imaging.dicom_display import color, grayscale
@@ -11,7 +13,7 @@ from imaging.dicom_header import (
     read_header,
 )
 from imaging.dicom_stored import NATIVE, PixelFormat, pixel_format, stored_values
-from imaging.errors import WindowNotFound
+from imaging.errors import ImagingError, WindowNotFound
 from imaging.image import ImageFile, Voi, Window
 
 __all__ = ["open_dicom", "read_everything"]
@@ -28,8 +30,13 @@ def open_dicom(data: bytes, max_megapixels: float) -> ImageFile:
         ImagingError: No picture, not readable, or too large.
     """
     header = read_header(data, most_bytes=int(max_megapixels * 1e6) * 12)
-    check(header, max_megapixels)
-    form = pixel_format(header)
+    try:
+        check(header, max_megapixels)
+        form = pixel_format(header)
+    except ImagingError as error:
+        with suppress(ImagingError):
+            error.facts = facts(header)
+        raise
     known = facts(header)
     return ImageFile(
         known,

@@ -36,6 +36,9 @@ warnings.filterwarnings("ignore", module=r"pydicom\.")
 
 NEEDED = [
     "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "StudyInstanceUID",
     "Modality",
     "BodyPartExamined",
     "AnatomicRegionSequence",
@@ -356,7 +359,16 @@ def facts(header: Header) -> Facts:
         body_part=header.text("BodyPartExamined") or _coded_region(header),
         view=header.text("ViewPosition") or _implied_view(header, modality),
         sop_class=sop_class,
+        sop_instance=_valid_uid(header, "SOPInstanceUID"),
+        series=_valid_uid(header, "SeriesInstanceUID"),
+        study=_valid_uid(header, "StudyInstanceUID"),
     )
+
+
+def _valid_uid(header: Header, keyword: str) -> str:
+    """A UID, if it is one: anything else may be a name, or meant to be run by who reads a table."""
+    found = value(header.dataset, keyword)
+    return str(found) if isinstance(found, UID) and found.is_valid else ""
 
 
 def _sop_class(header: Header) -> str:

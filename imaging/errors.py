@@ -2,6 +2,7 @@
 
 ImagingError                code
 ├── UnreadableImage         unreadable     damaged, truncated, or no picture at all
+│   └── InaccessibleFile    inaccessible   gone, not permitted, no regular file, or its disk fails
 ├── UnsupportedImage        unsupported    a valid file of a kind this project does not read
 ├── ImageTooLarge           too_large      more pixels than may be decoded
 ├── UnsuitableImage         not_suitable   a valid picture that the model was not made for
@@ -11,6 +12,10 @@ ImagingError                code
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from imaging.image import Facts
 
 
 class ImagingError(Exception):
@@ -19,9 +24,14 @@ class ImagingError(Exception):
     Args:
         problem: What was found and what was expected, in words the sender can act on. Never a
             patient's name, ID or date.
+
+    Attributes:
+        code: A stable word for programs.
+        facts: What the header said before the trouble began, where it could be read.
     """
 
     code = "imaging"
+    facts: "Facts | None" = None
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
@@ -32,6 +42,12 @@ class UnreadableImage(ImagingError):
     """The bytes are damaged, truncated, or not a picture at all."""
 
     code = "unreadable"
+
+
+class InaccessibleFile(UnreadableImage):
+    """The file could not be read at all, so nothing is known of its content; it may be later."""
+
+    code = "inaccessible"
 
 
 class UnsupportedImage(ImagingError):

@@ -56,6 +56,9 @@ class Facts:
         view: ViewPosition (0018,5101), such as "PA"; "LATERAL" where only the view code or the
             patient orientation says so.
         sop_class: SOPClassUID (0008,0016).
+        sop_instance: SOPInstanceUID (0008,0018); this and the next two only if valid (PS3.5 9.1).
+        series: SeriesInstanceUID (0020,000E).
+        study: StudyInstanceUID (0020,000D).
     """
 
     kind: str
@@ -66,6 +69,9 @@ class Facts:
     body_part: str = ""
     view: str = ""
     sop_class: str = ""
+    sop_instance: str = ""
+    series: str = ""
+    study: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

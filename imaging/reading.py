@@ -1,11 +1,14 @@
 """From a file to a picture: looks at the first bytes, never at the name."""
 
+import io
+import os
+import stat
 from pathlib import Path
 
 import cv2
 
 from imaging.bmp import looks_like_bmp, open_bmp
-from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage
+from imaging.errors import ImageTooLarge, InaccessibleFile, UnreadableImage, UnsupportedImage
 from imaging.image import ImageFile, MedicalImage
 from imaging.photo import looks_like_photo, open_photo
 from imaging.tiff import looks_like_tiff, open_tiff
@@ -14,6 +17,14 @@ from imaging.tiff import looks_like_tiff, open_tiff
 LARGEST_FILE = 2 << 30
 
 EXPECTED = "DICOM, PNG, JPEG, TIFF or BMP"
+
+NO_FILES = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 # First bytes of kinds we know but do not read, so that the refusal can name them.
 OTHER_KINDS = {
@@ -47,7 +58,7 @@ def open_image(source: Path | bytes, *, max_megapixels: float = 100) -> ImageFil
     Raises:
         ImagingError: The file is damaged, too large, or of a kind this project does not read.
     """
-    data = source if isinstance(source, bytes) else _read_bytes(source)
+    data = source if isinstance(source, bytes) else read_file(source)
     if looks_like_photo(data):
         return open_photo(data, max_megapixels)
     if looks_like_dicom(data):
@@ -98,16 +109,52 @@ def use_one_core() -> None:
     cv2.setNumThreads(1)
 
 
-def _read_bytes(path: Path) -> bytes:
-    """Read a whole file. A path may name a patient, so no message repeats it."""
+def read_file(path: Path) -> bytes:
+    """Read a whole file. A path may name a patient, so no message repeats it.
+
+    Raises:
+        InaccessibleFile: It cannot be opened or read, or is no regular file.
+        ImageTooLarge: It is larger than any picture.
+    """
     try:
-        if path.exists() and not path.is_file():  # a pipe would wait for ever
-            raise UnreadableImage(f"not a regular file, expected {EXPECTED}")
-        if (size := path.stat().st_size) > LARGEST_FILE:
-            raise ImageTooLarge(f"file of {size >> 20} MB, at most {LARGEST_FILE >> 20} are read")
-        return path.read_bytes()
+        # without waiting: a pipe without a writer would keep us for ever
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with io.FileIO(file) as stream:
+            status = os.fstat(file)
+            check_kind(status.st_mode)
+            check_size(status.st_size)
+            return stream.read()
     except OSError as error:
-        raise UnreadableImage(f"cannot be opened: {error.strerror or 'I/O error'}") from error
+        raise cannot_open(error) from error
+
+
+def check_kind(mode: int) -> None:
+    """Refuse what is no regular file.
+
+    Args:
+        mode: As `os.stat` has it.
+
+    Raises:
+        InaccessibleFile: With what it is instead.
+    """
+    if not stat.S_ISREG(mode):
+        kind = next((name for is_one, name in NO_FILES if is_one(mode)), "something else")
+        raise InaccessibleFile(f"{kind}, expected a regular file")
+
+
+def check_size(size: int) -> None:
+    """Refuse a file of more bytes than are read into memory.
+
+    Raises:
+        ImageTooLarge: With both numbers.
+    """
+    if size > LARGEST_FILE:
+        raise ImageTooLarge(f"file of {size >> 20} MB, at most {LARGEST_FILE >> 20} are read")
+
+
+def cannot_open(error: OSError) -> InaccessibleFile:
+    """What to say of a file that the system does not let us read."""
+    return InaccessibleFile(f"cannot be opened: {error.strerror or 'I/O error'}")
 
 
 def _not_ours(data: bytes) -> UnreadableImage | UnsupportedImage:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from models.card import ModelCard
 from models.classifier import Classifier, Provider
 from models.errors import BrokenModel, ModelNotFound
 
@@ -19,6 +20,22 @@ def model_names(folder: Path) -> list[str]:
     return sorted(card.parent.name for card in folder.glob("[!.]*/card.json"))
 
 
+def load_card(folder: Path, name: str) -> ModelCard:
+    """Read one model's card by name, and nothing else of it.
+
+    Raises:
+        ModelNotFound: With the names there are.
+        BrokenModel: The card cannot be used as it is.
+    """
+    names = model_names(folder)
+    if name not in names:
+        raise ModelNotFound(f"no model {name!r}; there are {', '.join(names) or 'none'}")
+    card = ModelCard.load(folder / name / "card.json")
+    if card.name != name:
+        raise BrokenModel(f"{name}: the card is that of {card.name!r}")
+    return card
+
+
 def load_one(
     folder: Path, name: str, *, threads: int = 1, provider: Provider = "cpu", most: int = 16
 ) -> Classifier:
@@ -28,13 +45,8 @@ def load_one(
         ModelNotFound: With the names there are.
         BrokenModel: Its folder cannot be used as it is.
     """
-    names = model_names(folder)
-    if name not in names:
-        raise ModelNotFound(f"no model {name!r}; there are {', '.join(names) or 'none'}")
-    classifier = Classifier.load(folder / name, threads=threads, provider=provider, most=most)
-    if classifier.card.name != name:
-        raise BrokenModel(f"{name}: the card is that of {classifier.card.name!r}")
-    return classifier
+    load_card(folder, name)
+    return Classifier.load(folder / name, threads=threads, provider=provider, most=most)
 
 
 def load_all(folder: Path, *, threads: int = 1) -> dict[str, Classifier]:

@@ -4,6 +4,7 @@
     reading_room.py  ReadingRoom: the models at work, from the bytes of a file to an answer
     forms.py         a multipart request → bytes and checked options, in memory
     answers.py       what a model found → what is sent back, as JSON or picture
+    remarks.py       what nobody may miss who looks at an overlay
     secondary_capture.py  an overlay as a DICOM file for the same study
     reports.py       the shapes of the answers
     errors.py        which error becomes which HTTP status, in one envelope

@@ -17,6 +17,7 @@ from models.distribution import UNLIKE
 from service.forms import ClassifyOptions, ExplainOptions, PictureOptions
 from service.metrics import stage
 from service.reading_room import Reading
+from service.remarks import remarks
 from service.reports import (
     BatchItem,
     ClassifyReport,
@@ -213,13 +214,7 @@ def _draw(
     options: ExplainOptions,
 ) -> np.ndarray:
     """The picture under the evidence for a label, uint8 RGB (H, W, 3)."""
-    notes = []
-    if reading.overridden is not None:
-        notes.append("forced: not suitable")
-    if reading.unlike:
-        notes.append(UNLIKE)
-    if not reading.found(target):
-        notes.append("below its operating point")
+    card, forced = reading.classifier.card, reading.overridden is not None
     return overlay(
         picture,
         heatmap,
@@ -228,7 +223,7 @@ def _draw(
         colormap=options.colormap,
         peak=peak,
         label=target,
-        notes=notes,
+        notes=remarks(reading.prediction, target, card, forced=forced),
     )
 
 

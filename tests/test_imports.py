@@ -83,7 +83,8 @@ def test_only_imaging_opens_a_picture(package: str):
     ("module", "absent"),
     [
         ("cli.main", ["torch", "bentoml", "onnxruntime", "cv2"]),
-        ("service.batch.folder", ["torch", "bentoml", "fastapi"]),
+        ("service.batch.run", ["torch", "bentoml", "fastapi", "pyarrow"]),
+        ("service.batch.worker", ["torch", "cv2", "onnxruntime"]),
         ("service.api", ["torch"]),
         ("imaging.reading", ["torch", "bentoml", "onnxruntime"]),
     ],

@@ -1,9 +1,19 @@
-"""Folder scoring: one row per file, errors included.
+"""Scoring of many files: one row each, errors included; stopped at any moment, it goes on.
 
-    folder.py   scan a folder, score it, write the table
-    scorer.py   one file → one row; the same function whoever calls it
-    workers.py  who calls it: this process, or a pool that survives a crashing decoder
-    table.py    a CSV file that appears complete or not at all
+    run.py        sources in, a table out: what is done, in what order it stands, what is written
+    sources.py    folders, patterns, lists, DICOMDIRs, ZIPs → files
+    files.py      one file: its name, its place, its bytes
+    job.py        what to do with each file, and the columns of the table
+    selection.py  which files are scored at all
+    scorer.py     files → rows; the same function whoever calls it
+    evidence.py   overlays and Secondary Captures
+    local.py      the engine that calls it: this process, or a pool
+    workers.py    the pool: processes that a crashing or hanging decoder cannot stop
+    worker.py     what one of them runs
+    journal.py    what is done so far, on disk
+    table.py      CSV, Parquet, JSON lines
+    record.py     how a table was made, beside it
+    errors.py     BatchError: the run is at fault, and no file
 
 Needs no web server: nothing in here imports BentoML.
 """

@@ -1,122 +1,249 @@
-"""One file in, one row out. Whoever calls it, the row is the same."""
+"""Files in, one row each out. Whoever calls it, the rows are the same."""
 
 import hashlib
+import re
+import time
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+
+import numpy as np
 
 from imaging.errors import ImagingError
 from imaging.image import Facts, MedicalImage
-from imaging.overlay import encode, overlay, shrink
+from imaging.overlay import shrink
+from imaging.preprocessing import Placement
 from imaging.reading import open_image
-from models.classifier import Prediction
-from models.distribution import UNLIKE
-from models.store import load_one
-
-Row = dict[str, object]
-"""One line of the table; a column that is missing is empty."""
+from models.classifier import Classifier, Outputs, Prediction
+from models.errors import BrokenModel
+from models.store import load_card, load_one
+from service.batch.evidence import OVERLAY_SIDE, keep_evidence
+from service.batch.files import File, read
+from service.batch.job import Job, Row, digest, error_row, text
+from service.batch.selection import excluded
 
 DIGITS = 6
 """Decimals of a probability: beyond them, processors differ."""
 
-OVERLAY_SIDE = 1024
-"""Longest side of an overlay, in pixels: enough to look at, and small enough to keep thousands."""
+KNOWN = "known"
+"""Status of a row that is not worked out, as one for this content is at hand."""
+
+CODE = re.compile(r"[A-Z0-9_ ]{1,16}")
+"""A code string of DICOM (PS3.5 6.2)."""
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Known = Callable[[str], bool]
+"""Says whether there is a row already for the content of this digest."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What to do with every file of a folder. Travels to the workers, so it holds names only.
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """A file that only the model has yet to see. Can be sent to another process.
 
     Attributes:
-        folder: The folder that is scored; rows name files relative to it.
-        models: Folder of models.
-        model: Name of the model.
-        frame: Which frame to score, counted from 1; None expects files with one frame.
-        force: Score files that contradict what the model accepts, and say so in the row.
-        overlays: Folder for one PNG per scored file, or None.
+        row: What is known of it so far.
+        square: The model's input, uint8 (S, S, 3).
+        placement: Where the picture lies on it.
+        facts: What its header said.
+        forced: What in that contradicts the model, if that is overridden.
+        picture: It as people see it, no larger than an overlay; None where none is asked for.
+        data: Its bytes, where a Secondary Capture is asked for.
+        seconds: What it has cost so far.
     """
 
-    folder: Path
-    models: Path
-    model: str
-    frame: int | None = None
-    force: bool = False
-    overlays: Path | None = None
-
-
-def columns(labels: tuple[str, ...]) -> list[str]:
-    """Names of the table's columns, in order."""
-    fixed = ["file", "status", "error_code", "error", "label", "probability"]
-    return fixed + [f"p_{label}" for label in labels]
-
-
-def error_row(file: str, code: str, problem: str) -> Row:
-    """The row of a file that could not be scored."""
-    return {"file": file, "status": "error", "error_code": code, "error": problem}
+    row: Row
+    square: np.ndarray
+    placement: Placement
+    facts: Facts
+    forced: str | None
+    picture: np.ndarray | None
+    data: bytes | None
+    seconds: float
 
 
 class Scorer:
-    """A loaded model that turns files into rows. One per process.
+    """A model that turns files into rows. One per process.
+
+    Reading and decoding need no model in memory; it is loaded when first asked.
+
+    Args:
+        job: What to do.
+        known: Asked before a file is decoded.
 
     Raises:
-        ModelError: The model is missing or broken.
+        ModelError: The model is missing, or its card is broken.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, known: Known = lambda sha256: False) -> None:
         self.job = job
-        self._classifier = load_one(job.models, job.model, threads=1)
-        self.labels = self._classifier.card.labels
+        self.card = load_card(job.models, job.model)
+        self._known = known
+        self._stamps = {
+            "model_sha256": self.card.sha256,
+            "options_sha256": digest(job.options(self.card)),
+        }
 
-    def __call__(self, number: int, file: str) -> Row:
-        """Score one file.
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The model, loaded.
 
-        Args:
-            number: Number of its row, from 1.
-            file: Its path relative to the folder, with forward slashes.
+        Raises:
+            BrokenModel: It cannot be used as it is, or not run by what was asked for.
         """
-        path = self.job.folder / file
+        job = self.job
+        found = load_one(job.models, job.model, provider=job.provider, most=job.batch)
+        if found.active != job.provider:
+            raise BrokenModel(f"{job.model} is run by {found.active}, expected {job.provider}")
+        return found
+
+    def warm_up(self) -> None:
+        """Load the libraries that decoding needs, so that no file's time counts it."""
+        import imaging.dicom  # noqa: F401
+
+        if self.job.captures:
+            import service.secondary_capture  # noqa: F401
+
+    def score(self, files: Sequence[File]) -> list[Row]:
+        """One row for each file, in order; what is wrong with a file is its row.
+
+        Raises:
+            ModelError: The model cannot be used.
+            OSError: What was drawn cannot be written.
+        """
+        decoded = [self.decode(file) for file in files]
+        rows = iter(self.infer([one for one in decoded if isinstance(one, Decoded)]))
+        return [next(rows) if isinstance(one, Decoded) else one for one in decoded]
+
+    def decode(self, file: File) -> Decoded | Row:
+        """Read a file up to the model's input; or its row, where it does not get so far.
+
+        A mistake of ours becomes a row as well: it must not cost the other files theirs.
+        """
+        start = time.perf_counter()
+        row: Row = {"file": text(file.name), **self._stamps}
         try:
-            opened = open_image(path)
-            forced = self._accept(opened.facts)
-            picture = opened.read(self.job.frame)
+            data = read(file)
+            row["sha256"] = hashlib.sha256(data).hexdigest()
+            if self._known(row["sha256"]):
+                return row | {"status": KNOWN}
+            return self._decode(data, row, start)
         except ImagingError as error:
-            return error_row(file, error.code, error.problem)
-        [prediction] = self._classifier.classify([picture])
-        if self.job.overlays:
-            # not named like the file: that is often a patient's name
-            png = self.job.overlays / f"{number:06d}-{_digest(path)[:8]}.png"
-            png.write_bytes(_draw(picture, prediction, forced))
+            code, problem = error.code, error.problem
+            if error.facts:
+                row |= _named(error.facts)
+                if reason := excluded(error.facts, self.job.include, self.job.exclude):
+                    return row | _skipped(reason) | _cost(time.perf_counter() - start)
+        except MemoryError:
+            code, problem = "out_of_memory", "not enough memory to decode this file"
+        except Exception as error:
+            code, problem = "internal_error", f"a mistake of this program: {_place(error)}"
+        return row | error_row(file.name, code, problem) | _cost(time.perf_counter() - start)
+
+    def _decode(self, data: bytes, row: Row, start: float) -> Decoded | Row:
+        opened = open_image(data)
+        row |= _named(opened.facts)
+        if reason := excluded(opened.facts, self.job.include, self.job.exclude):
+            return row | _skipped(reason) | _cost(time.perf_counter() - start)
+        forced = self._accept(opened.facts)
+        picture = opened.read(self.job.frame)
+        square, placement = self.card.preprocessing(picture)
+        drawn = self.job.overlays or self.job.captures
+        captured = self.job.captures and opened.facts.kind == "dicom"
+        return Decoded(
+            row=row,
+            square=square,
+            placement=placement,
+            facts=opened.facts,
+            forced=forced,
+            picture=shrink(picture.pixels, OVERLAY_SIDE) if drawn else None,
+            data=data if captured else None,
+            seconds=time.perf_counter() - start,
+        )
+
+    def infer(self, decoded: Sequence[Decoded]) -> list[Row]:
+        """Run the model; one row each, in order.
+
+        The model always sees the job's number of pictures, black ones where there are fewer: its
+        kernels add up in another order for another number, and no row may depend on its neighbours.
+
+        Raises:
+            ModelError: The model cannot be used.
+            OSError: What was drawn cannot be written.
+        """
+        rows = []
+        for first in range(0, len(decoded), self.job.batch):
+            some = decoded[first : first + self.job.batch]
+            start = time.perf_counter()
+            predictions = self._predict(some)
+            share = (time.perf_counter() - start) / len(some)
+            rows += [self._row(*pair, share) for pair in zip(some, predictions, strict=True)]
+        return rows
+
+    def _predict(self, some: Sequence[Decoded]) -> list[Prediction]:
+        squares = np.zeros((self.job.batch, *some[0].square.shape), np.uint8)
+        for place, one in enumerate(some):
+            squares[place] = one.square
+        outputs = Outputs(*(output[: len(some)] for output in self.classifier.run(squares)))
+        return self.classifier.predictions(outputs, [one.placement for one in some])
+
+    def _row(self, one: Decoded, prediction: Prediction, seconds: float) -> Row:
+        start = time.perf_counter()
         label, probability = prediction.ranked()[0]
-        row: Row = {
-            "file": file,
+        row = one.row | {
             "status": "ok",
             "label": label,
             "probability": round(probability, DIGITS),
+            "in_distribution": prediction.in_distribution,
         }
-        if forced:
-            row |= {"error_code": "forced", "error": forced}
-        for label, probability in zip(self.labels, prediction.probabilities, strict=True):
-            row[f"p_{label}"] = round(float(probability), DIGITS)
-        return row
+        for name, probability in zip(self.card.labels, prediction.probabilities, strict=True):
+            row[f"p_{name}"] = round(float(probability), DIGITS)
+        remarks = {"forced": one.forced}
+        if one.picture is not None:
+            image = MedicalImage(one.picture, one.facts)
+            missing = keep_evidence(
+                row, image, prediction, one.forced, one.data, self.classifier, self.job
+            )
+            remarks["not_captured"] = missing
+        if said := {code: words for code, words in remarks.items() if words}:
+            row |= {"error_code": next(iter(said)), "error": "; ".join(said.values())}
+        return row | _cost(one.seconds + seconds + time.perf_counter() - start)
 
     def _accept(self, facts: Facts) -> str | None:
         """Refuse a file that contradicts the model; if forced, say what was overridden instead."""
-        accepts = self._classifier.card.accepts
         if self.job.force:
-            return accepts.contradiction(facts)
-        accepts.check(facts)
+            return self.card.accepts.contradiction(facts)
+        self.card.accepts.check(facts)
         return None
 
 
-def _draw(picture: MedicalImage, prediction: Prediction, forced: str | None) -> bytes:
-    """Draw the evidence for the top label, as PNG."""
-    small = shrink(picture.pixels, OVERLAY_SIDE)
-    heatmap, peak = prediction.heatmap(prediction.top, small.shape[:2])
-    notes = [f"forced: {forced[:60]}"] if forced else []
-    if prediction.in_distribution is False:
-        notes.append(UNLIKE)
-    return encode(overlay(small, heatmap, peak=peak, label=prediction.top, notes=notes))
+def _named(facts: Facts) -> Row:
+    """Columns that come from the header."""
+    return {
+        "sop_instance_uid": facts.sop_instance,
+        "series_instance_uid": facts.series,
+        "study_instance_uid": facts.study,
+        "modality": facts.modality if CODE.fullmatch(facts.modality) else "",
+    }
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _skipped(reason: str) -> Row:
+    return {"status": "skipped", "error_code": "excluded", "error": reason}
+
+
+def _cost(seconds: float) -> Row:
+    return {"duration_ms": round(1000 * seconds, 1)}
+
+
+def _place(error: Exception) -> str:
+    """Which mistake, and where; its words may quote the file."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    ours = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_relative_to(ROOT)
+    ]
+    frame = ours[-1] if ours else last
+    return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"

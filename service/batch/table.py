@@ -1,36 +1,160 @@
-"""A CSV file that appears complete or not at all."""
+"""The table: CSV, Parquet or JSON lines, the same rows in each."""
 
 import csv
-import errno
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from service.batch.errors import BatchError
+from service.batch.job import Row
 
-def unfinished(path: Path) -> Path:
-    """Where a table is written until it is complete: beside it, so that renaming is one step."""
-    return path.with_name(f".{path.name}.unfinished")
+Columns = Mapping[str, type]
+Write = Callable[[Row], object]
+
+ROW_GROUP = 10_000
+"""Rows of a Parquet file that are written at once, and held in memory until then."""
 
 
 @contextmanager
-def csv_table(path: Path, columns: list[str]) -> "Iterator[csv.DictWriter[Any]]":
-    """Open a table for writing rows; it appears at `path` when the block ends well.
+def _write_csv(path: Path, columns: Columns) -> Iterator[Write]:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        yield lambda row: writer.writerow([_in_csv(value) for value in row.values()])
+
+
+def _in_csv(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _read_csv(path: Path, columns: Columns) -> Iterator[Row]:
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.reader(file)
+        if next(reader, None) != list(columns):
+            return
+        for values in reader:
+            pairs = zip(columns.items(), values, strict=True)
+            yield {name: _from_csv(value, kind) for (name, kind), value in pairs}
+
+
+def _from_csv(value: str, kind: type) -> Any:
+    if value == "":
+        return None
+    return {"true": True, "false": False}[value] if kind is bool else kind(value)
+
+
+@contextmanager
+def _write_jsonl(path: Path, columns: Columns) -> Iterator[Write]:
+    with path.open("w", encoding="utf-8") as file:
+        yield lambda row: file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _read_jsonl(path: Path, columns: Columns) -> Iterator[Row]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            row = json.loads(line)
+            if list(row) != list(columns):
+                return
+            yield row
+
+
+@contextmanager
+def _write_parquet(path: Path, columns: Columns) -> Iterator[Write]:
+    import pyarrow
+    from pyarrow.parquet import ParquetWriter
+
+    schema = _schema(columns)
+    waiting: list[Row] = []
+    with ParquetWriter(path, schema, compression="zstd") as writer:
+
+        def flush() -> None:
+            if waiting:
+                writer.write_table(pyarrow.Table.from_pylist(waiting, schema))
+            waiting.clear()
+
+        def write(row: Row) -> None:
+            waiting.append(row)
+            if len(waiting) == ROW_GROUP:
+                flush()
+
+        yield write
+        flush()
+
+
+def _read_parquet(path: Path, columns: Columns) -> Iterator[Row]:
+    from pyarrow.parquet import ParquetFile
+
+    with ParquetFile(path) as file:
+        if file.schema_arrow != _schema(columns):
+            return
+        for batch in file.iter_batches(ROW_GROUP):
+            yield from batch.to_pylist()
+
+
+def _schema(columns: Columns) -> Any:
+    import pyarrow
+
+    kinds = {str: pyarrow.string(), float: pyarrow.float64(), bool: pyarrow.bool_()}
+    return pyarrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
+
+
+FORMATS: dict[str, tuple[Callable[..., Any], Callable[..., Iterator[Row]]]] = {
+    ".csv": (_write_csv, _read_csv),
+    ".parquet": (_write_parquet, _read_parquet),
+    ".jsonl": (_write_jsonl, _read_jsonl),
+}
+"""How a table is written and read, by the suffix of its name."""
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a table that nobody knows how to write.
 
     Raises:
-        OSError: It cannot be written there.
+        BatchError: With the suffixes there are.
+        ModuleNotFoundError: Parquet needs a library that is not here.
     """
-    if path.is_dir():  # else only the renaming would fail, after hours
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = unfinished(path)
+    if path.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
+        raise ModuleNotFoundError(name="pyarrow")  # now, and not when the table is to be written
+    if path.suffix.lower() not in FORMATS:
+        raise BatchError(f"{path.name}: expected a name that ends in {', '.join(FORMATS)}")
+
+
+@contextmanager
+def write_table(path: Path, columns: Columns, suffix: str) -> Iterator[Write]:
+    """Write rows; they are on the disk when the block ends well.
+
+    Args:
+        path: Where to, whatever its suffix.
+        columns: Names and types of the columns, in order.
+        suffix: One of `FORMATS`.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    write, _ = FORMATS[suffix.lower()]
+    with write(path, columns) as one:
+        yield lambda row: one({name: _or_none(row.get(name)) for name in columns})
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _or_none(value: Any) -> Any:
+    return None if value == "" else value
+
+
+def read_table(path: Path, columns: Columns) -> Iterator[Row]:
+    """Rows of a table, empty values as None; none at all if it has other columns or is no table.
+
+    Args:
+        path: The table; its suffix is one of `FORMATS`.
+        columns: Names and types of the columns it should have, in order.
+    """
+    _, read = FORMATS[path.suffix.lower()]
     try:
-        # a file name may be no UTF-8; the table is all the same
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-            writer.writeheader()
-            yield writer
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield from read(path, columns)
+    except (FileNotFoundError, ValueError, KeyError, csv.Error):
+        return

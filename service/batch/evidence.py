@@ -1,0 +1,134 @@
+"""Overlays and Secondary Captures: drawn when a file is scored, and kept under its digest.
+
+A row's number is known when the table is; what was drawn takes its final name then.
+"""
+
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from imaging.errors import ImagingError
+from imaging.image import MedicalImage
+from imaging.overlay import encode, overlay
+from imaging.reading import open_image
+from models.card import ModelCard
+from models.classifier import Classifier, Prediction
+from service.batch.job import POSITIVE, TOP, Job, Row
+from service.remarks import remarks
+
+OVERLAY_SIDE = 1024
+"""Longest side of an overlay, in pixels: enough to look at, and small enough to keep thousands."""
+
+OVERLAY, CAPTURE = ".png", ".dcm"
+
+NO_CAPTURE = "no Secondary Capture"
+"""What a row says in these words where none could be made."""
+
+
+def explained(row: Row, job: Job, card: ModelCard) -> list[str]:
+    """The labels of a row that are drawn, as the row's own numbers have it."""
+    if job.draw == TOP:
+        return [row["label"]]
+    if job.draw == POSITIVE:
+        return [one for one in card.labels if row[f"p_{one}"] >= card.operating_points[one]]
+    return list(job.draw)
+
+
+def endings(row: Row, job: Job, card: ModelCard) -> list[str]:
+    """What was kept for a row: each name's part behind the digest."""
+    if row["status"] != "ok":
+        return []
+    captured = row["sop_instance_uid"] and NO_CAPTURE not in (row.get("error") or "")
+    kinds = [OVERLAY] * job.overlays + [CAPTURE] * bool(job.captures and captured)
+    return [_ending(one, kind, job) for one in explained(row, job, card) for kind in kinds]
+
+
+def keep_evidence(
+    row: Row,
+    image: MedicalImage,
+    prediction: Prediction,
+    forced: str | None,
+    data: bytes | None,
+    classifier: Classifier,
+    job: Job,
+) -> str | None:
+    """Draw what the job asks for, and keep it.
+
+    Args:
+        row: The row so far, with its probabilities.
+        image: The picture, no larger than an overlay.
+        prediction: The model's opinion of it.
+        forced: What in the header contradicted the model, if that was overridden.
+        data: The file's bytes, where a Secondary Capture is asked for and can be made.
+        classifier: The model.
+        job: What to draw.
+
+    Returns:
+        Why there is no Secondary Capture where one was asked for.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    card, missing = classifier.card, None
+    for label in explained(row, job, card):
+        heatmap, peak = prediction.heatmap(label, image.pixels.shape[:2])
+        notes = remarks(prediction, label, card, forced=forced is not None)
+        drawn = overlay(image.pixels, heatmap, peak=peak, label=label, notes=notes)
+        if job.overlays:
+            keep(job.kept, row["sha256"] + _ending(label, OVERLAY, job), encode(drawn))
+        if data is not None and not missing:
+            made = _capture(drawn, label, image, prediction, forced, data, row, classifier, job)
+            if isinstance(made, str):
+                missing = f"{NO_CAPTURE}: {made}"
+            else:
+                keep(job.kept, row["sha256"] + _ending(label, CAPTURE, job), made)
+    return missing
+
+
+def keep(folder: str, name: str, content: bytes) -> None:
+    """Write a file that is there completely or not at all."""
+    temporary = Path(folder, f".{name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.replace(Path(folder, name))
+
+
+def _capture(
+    drawn: np.ndarray,
+    label: str,
+    image: MedicalImage,
+    prediction: Prediction,
+    forced: str | None,
+    data: bytes,
+    row: Row,
+    classifier: Classifier,
+    job: Job,
+) -> bytes | str:
+    """The very file that /explain would answer with; or why there is none."""
+    # Here and not above: these need the libraries of the service, and few jobs need them.
+    from service.errors import RequestError
+    from service.forms import ExplainOptions
+    from service.reading_room import Reading
+    from service.secondary_capture import secondary_capture
+
+    reading = Reading(
+        classifier=classifier,
+        data=data,
+        file=open_image(data),
+        image=image,
+        prediction=prediction,
+        sha256=row["sha256"],
+        frame=job.frame or 1,
+        window=1,
+        overridden=forced,
+    )
+    options = ExplainOptions(frame=job.frame, output="dicom", max_side=OVERLAY_SIDE)
+    try:
+        return secondary_capture(reading, drawn, [label], options)
+    except (ImagingError, RequestError) as error:
+        return error.problem
+
+
+def _ending(label: str, kind: str, job: Job) -> str:
+    return kind if job.draw == TOP else f"-{quote(label, safe=' ')}{kind}"

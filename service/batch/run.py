@@ -1,0 +1,281 @@
+"""A run over many files: sources in, a table out; stopped at any moment, it goes on from there."""
+
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from models.card import ModelCard
+from models.store import load_card
+from service.batch.errors import BatchError
+from service.batch.evidence import CAPTURE, endings
+from service.batch.files import File
+from service.batch.job import Job, Row, columns, digest, excused
+from service.batch.journal import Journal
+from service.batch.record import record, record_path
+from service.batch.scorer import KNOWN, Known
+from service.batch.sources import Ours, check, find_all
+from service.batch.table import check_suffix, read_table, write_table
+
+Engine = Callable[[Iterable[File], Job, Known], Generator[tuple[File, Row], None, None]]
+"""Gives each file its row, in any order; see local.py."""
+
+PASSES = 5
+"""How often a folder that changes all the time is looked through again."""
+
+LONGEST_NAME = 120
+"""Characters of a file's name that the name of its overlay has, at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs:
+    """What a run writes.
+
+    Attributes:
+        table: The table, by its suffix CSV, Parquet or JSON lines.
+        overlays: Folder for overlays, or None.
+        captures: Folder for Secondary Captures, or None.
+        names: Whether these are named like their files, and not by digest.
+    """
+
+    table: Path
+    overlays: Path | None = None
+    captures: Path | None = None
+    names: bool = False
+
+    @property
+    def unfinished(self) -> Path:
+        """Folder of a run that has not ended; beside the table, where renaming is one step."""
+        return self.table.with_name(f".{self.table.name}.unfinished")
+
+    def picture(self, number: int, row: Row, ending: str) -> Path:
+        """Where a picture of a row belongs."""
+        name = str(row["sha256"])[:8]
+        if self.names:
+            name = re.sub(r"[^\w.-]", "_", row["file"])[-LONGEST_NAME:]
+        return self._folder(ending) / f"{number:06d}-{name}{ending}"
+
+    def former(self, name: str) -> Path:
+        """Where a picture of this name is."""
+        return self._folder(name) / name
+
+    def _folder(self, ending: str) -> Path:
+        folder = self.captures if ending.endswith(CAPTURE) else self.overlays
+        assert folder
+        return folder
+
+
+@dataclass(slots=True)
+class Counts:
+    """How many rows there are.
+
+    Attributes:
+        status: By what became of their files.
+        error_code: By why, or by what is to be said of them.
+    """
+
+    status: Counter[str] = field(default_factory=Counter)
+    error_code: Counter[str] = field(default_factory=Counter)
+
+    def add(self, row: Row) -> None:
+        """Count a row."""
+        self.status[row["status"]] += 1
+        if row.get("error_code"):
+            self.error_code[row["error_code"]] += 1
+
+    def entries(self) -> dict[str, dict[str, int]]:
+        """All of them as JSON has it."""
+        return {
+            "status": dict(sorted(self.status.items())),
+            "error_code": dict(sorted(self.error_code.items())),
+        }
+
+    def summary(self) -> str:
+        """All of them in a line."""
+        forced, skipped = self.error_code["forced"], self.status["skipped"]
+        return (
+            f"{self.status.total()} files: {self.status['ok']} scored"
+            + (f", {forced} of them by force" if forced else "")
+            + (f", {skipped} skipped" if skipped else "")
+            + f", {self.status['error']} errors"
+        )
+
+
+def score_sources(
+    sources: Sequence[str],
+    job: Job,
+    outputs: Outputs,
+    engine: Engine,
+    *,
+    progress: bool = False,
+) -> Counts:
+    """Score the files of all sources and write the table.
+
+    Until the table is complete, its folder `unfinished` holds what is done; called again with the
+    same arguments, only what is left is done. A table from before is replaced when the new one is
+    complete; its rows are taken over where content, model and options are the same.
+
+    Args:
+        sources: Folders, files, patterns, lists, DICOMDIRs or ZIPs; see sources.py.
+        job: What to do with each file.
+        outputs: What to write.
+        engine: Who does it.
+        progress: Whether to draw a progress bar on stderr, if that is a terminal.
+
+    Returns:
+        How many rows there are of each kind.
+
+    Raises:
+        ModelError: The model is missing or broken.
+        BatchError: Another run writes this table, or a source is broken.
+        OSError: A source is not there, or something cannot be written.
+    """
+    card = load_card(job.models, job.model)
+    _check(sources, outputs)
+    unfinished = outputs.unfinished
+    unfinished.mkdir(parents=True, exist_ok=True)
+    if outputs.overlays or outputs.captures:
+        job = replace(job, kept=str(unfinished / "kept"))
+        Path(job.kept).mkdir(exist_ok=True)
+    stamps = {"model_sha256": card.sha256, "options_sha256": digest(job.options(card))}
+    kinds = columns(card.labels)
+    done = False
+    with closing(Journal(unfinished / "journal", kinds, stamps)) as journal:
+        try:
+            if journal.goes_on():
+                journal.drop(
+                    name
+                    for name, row in journal.everything()
+                    if excused(row) or not all(path.exists() for path in _kept(row, job, card))
+                )
+            else:
+                _take_over(journal, job, card, outputs, stamps)
+            journal.start()
+            _score(sources, job, outputs, engine, journal, progress=progress)
+            counts = _finish(sources, job, card, outputs, journal)
+            done = True
+        finally:
+            if done or not journal.has_rows():
+                journal.remove()
+                shutil.rmtree(unfinished)
+    return counts
+
+
+def _check(sources: Sequence[str], outputs: Outputs) -> None:
+    check_suffix(outputs.table)
+    check(sources)
+    if outputs.table.is_dir():  # else only the renaming would fail, after hours
+        raise BatchError(f"{outputs.table} is a directory")
+    for folder in filter(None, (outputs.overlays, outputs.captures)):
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(Path(one).is_dir() and folder.samefile(one) for one in sources):
+            raise BatchError(f"{folder} is to be scored, so nothing can be written there")
+
+
+def _take_over(journal: Journal, job: Job, card: ModelCard, outputs: Outputs, stamps: Row) -> None:
+    """Take over the rows of a table from before, and what was drawn for them."""
+    for number, row in enumerate(read_table(outputs.table, columns(card.labels)), start=1):
+        if any(row[name] != stamps[name] for name in stamps):
+            return
+        if excused(row) or not row["sha256"]:
+            continue
+        whole = True
+        for ending, kept in zip(endings(row, job, card), _kept(row, job, card), strict=True):
+            picture = outputs.picture(number, row, ending)
+            if picture.exists():
+                _link(picture, kept)
+                journal.note_former(picture.name)
+            else:
+                whole = False
+        if whole:
+            journal.seed(row)
+
+
+def _score(
+    sources: Sequence[str],
+    job: Job,
+    outputs: Outputs,
+    engine: Engine,
+    journal: Journal,
+    *,
+    progress: bool,
+) -> None:
+    """Give every file its row; files that change meanwhile, again."""
+    ours = Ours.at(
+        [outputs.table, record_path(outputs.table)],
+        [one for one in (outputs.unfinished, outputs.overlays, outputs.captures) if one],
+    )
+    for _ in range(PASSES):
+        total = journal.take_stock(find_all(sources, ours))
+        left = journal.left()
+        if not left:
+            return
+        # disable=None: no bar where stderr is no terminal
+        with (
+            tqdm(
+                total=total, initial=total - left, unit="file", disable=None if progress else True
+            ) as bar,
+            closing(engine(journal.to_do(), job, journal.knows)) as rows,
+        ):
+            for file, row in rows:
+                if row["status"] == KNOWN:
+                    journal.reuse(file, row["sha256"])
+                else:
+                    journal.put(file, row)
+                bar.update()
+
+
+def _finish(
+    sources: Sequence[str], job: Job, card: ModelCard, outputs: Outputs, journal: Journal
+) -> Counts:
+    """Let the table appear, and all that belongs to it. Can be done again from the start."""
+    kinds = columns(card.labels)
+    complete, counts = outputs.unfinished / "table", Counts()
+    with write_table(complete, kinds, outputs.table.suffix) as write:
+        for number, row in enumerate(journal.rows(), start=1):
+            write(row)
+            counts.add(row)
+            for ending, kept in zip(endings(row, job, card), _kept(row, job, card), strict=True):
+                picture = outputs.picture(number, row, ending)
+                _link(kept, picture)
+                journal.placed(picture.name)
+    described = outputs.unfinished / "record"
+    described.write_text(record(sources, job, card, counts.entries()), encoding="utf-8")
+    record_path(outputs.table).unlink(missing_ok=True)  # never that of another table
+    complete.replace(outputs.table)
+    described.replace(record_path(outputs.table))
+    _sync(outputs.table.parent)
+    for name in journal.left_over():
+        outputs.former(name).unlink(missing_ok=True)
+    return counts
+
+
+def _kept(row: Row, job: Job, card: ModelCard) -> list[Path]:
+    return [Path(job.kept, f"{row['sha256']}{ending}") for ending in endings(row, job, card)]
+
+
+def _link(source: Path, target: Path) -> None:
+    """Let a file appear at another place as well, in one step."""
+    temporary = target.with_name(f".{target.name}.unfinished")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:  # another disk, or one that knows no links
+        shutil.copyfile(source, temporary)
+    temporary.replace(target)
+    temporary.unlink(missing_ok=True)  # renaming does nothing where both are the same file
+
+
+def _sync(folder: Path) -> None:
+    """See that what was renamed in a folder stays so if the power fails."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

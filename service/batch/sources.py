@@ -1,0 +1,228 @@
+"""SOURCE… → the files to score, found one by one; memory does not grow with their number.
+
+A source is a folder, a file, a pattern, a DICOMDIR, a list of paths (.txt) or a ZIP (.zip). Its
+name says which. What a folder holds is scored as it is: archives and lists there are not opened.
+"""
+
+import errno
+import glob
+import os
+import stat
+import zipfile
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imaging.errors import ImagingError, InaccessibleFile, UnreadableImage
+from imaging.reading import cannot_open, check_kind
+from service.batch.errors import BatchError
+from service.batch.files import File, identity
+
+Node = tuple[int, int]
+"""Device and inode: a folder, by whatever path it is reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file that a source has.
+
+    Attributes:
+        key: Sorts the files of one source as they stand in the table.
+        file: Where it is.
+        identity: What changes when it does; "" if that cannot be told.
+        error: Why it cannot be read, where that is known already.
+    """
+
+    key: bytes
+    file: File
+    identity: str = ""
+    error: ImagingError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """What a run writes, and no run scores.
+
+    Attributes:
+        folders: Folders of ours.
+        files: Names of our files, by the folder they are in.
+    """
+
+    folders: frozenset[Node] = frozenset()
+    files: dict[Node, Collection[str]] = field(default_factory=dict)
+
+    @classmethod
+    def at(cls, files: Collection[Path], folders: Collection[Path]) -> "Ours":
+        """Those of these that are there; the folders of the files must be."""
+        names: dict[Node, set[str]] = {}
+        for path in files:
+            names.setdefault(_node(path.parent.stat()), set()).add(path.name)
+        return cls(frozenset(_node(path.stat()) for path in folders if path.is_dir()), dict(names))
+
+
+def check(sources: Sequence[str]) -> None:
+    """See that sources are there.
+
+    Raises:
+        OSError: With the first that is not.
+    """
+    for source in sources:
+        if os.path.lexists(source) or not glob.has_magic(source):
+            os.stat(source)
+
+
+def find_all(sources: Sequence[str], ours: Ours) -> Iterator[tuple[int, Found]]:
+    """Find the files of all sources, each with the number of its source, in no order.
+
+    With one source names are short: relative to a folder or a DICOMDIR, a ZIP's own. With several,
+    and in a list or a pattern, they are paths as they were given, so that none occurs twice.
+
+    Raises:
+        OSError: A source is not there or cannot be read at all.
+        BatchError: It is no ZIP, or no DICOMDIR.
+    """
+    for number, source in enumerate(sources):
+        for found in _find(source, ours, alone=len(sources) == 1):
+            yield number, found
+
+
+def _find(source: str, ours: Ours, *, alone: bool) -> Iterator[Found]:
+    if not os.path.lexists(source) and glob.has_magic(source):
+        yield from _pattern(source, ours)
+        return
+    status = os.stat(source)
+    path = Path(source)
+    if stat.S_ISDIR(status.st_mode):
+        os.scandir(source).close()  # who names a folder that cannot be listed, wants to know
+        yield from _folder(source, "" if alone else os.path.join(source, ""), (), ours)
+    elif not stat.S_ISREG(status.st_mode):
+        yield _found(source, source)
+    elif path.suffix.lower() == ".zip":
+        yield from _zip(source, status, "" if alone else source + "/")
+    elif path.suffix.lower() == ".txt":
+        yield from _list(source)
+    elif path.name.upper() == "DICOMDIR":
+        yield from _dicomdir(path, alone=alone)
+    else:
+        yield _found(source, source)
+
+
+def _pattern(pattern: str, ours: Ours) -> Iterator[Found]:
+    nothing = True
+    for path in glob.iglob(pattern, recursive=True):
+        if _is_ours(path, ours) or ("**" in pattern and os.path.isdir(path)):
+            continue  # ** finds what is in a folder by itself
+        for found in _find(path, ours, alone=False):
+            nothing = False
+            # the path and a zero byte before it: sorted by path, then as within
+            yield Found(
+                os.fsencode(path) + b"\0" + found.key, found.file, found.identity, found.error
+            )
+    if nothing:
+        raise FileNotFoundError(errno.ENOENT, "nothing matches", pattern)
+
+
+def _folder(folder: str, name: str, above: tuple[Node, ...], ours: Ours) -> Iterator[Found]:
+    """Every file below a folder, hidden ones included; links are followed, but not in a circle."""
+    try:
+        here = _node(os.stat(folder))
+        if here in above or here in ours.folders:
+            return
+        entries = os.scandir(folder)
+    except OSError as error:
+        yield _unlisted(name, folder, error)
+        return
+    with entries:
+        while True:
+            try:
+                entry = next(entries, None)
+            except OSError as error:
+                yield _unlisted(name, folder, error)
+                return
+            if entry is None:
+                return
+            if _is_folder(entry):
+                yield from _folder(entry.path, f"{name}{entry.name}/", (*above, here), ours)
+            elif entry.name not in ours.files.get(here, ()):
+                yield _found(name + entry.name, entry.path)
+
+
+def _unlisted(name: str, folder: str, error: OSError) -> Found:
+    problem = InaccessibleFile(f"a folder that cannot be listed: {error.strerror or 'I/O error'}")
+    return Found(os.fsencode(name), File(name, folder), error=problem)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # such as a link to itself: its row will say why
+        return False
+
+
+def _list(source: str) -> Iterator[Found]:
+    """The paths in a text file, one a line, of whatever bytes; relative to the current folder."""
+    with open(source, "rb") as lines:
+        for number, line in enumerate(lines):
+            text = line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
+            if path := os.fsdecode(text.rstrip(b"\r\n")):
+                yield _found(path, path, key=number.to_bytes(8))
+
+
+def _zip(source: str, status: os.stat_result, prefix: str) -> Iterator[Found]:
+    """The files of a ZIP; of two with the same name the last, as unpacking it would leave."""
+    try:
+        archive = zipfile.ZipFile(source)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise BatchError(f"{source}: not a ZIP archive, or a damaged one") from error
+    whole = identity(status)
+    with closing(archive):
+        for number, info in enumerate(archive.infolist()):
+            if info.is_dir() or archive.getinfo(info.filename) is not info:
+                continue
+            file = File(prefix + info.filename, source, info.filename)
+            own = f"{whole}/{info.CRC}-{info.file_size}-{info.header_offset}" if whole else ""
+            yield Found(number.to_bytes(8), file, own)
+
+
+def _dicomdir(path: Path, *, alone: bool) -> Iterator[Found]:
+    from imaging.dicomdir import referenced_files
+
+    try:
+        referenced = referenced_files(path)
+    except UnreadableImage as error:
+        raise BatchError(f"{path}: {error.problem}") from error
+    for number, parts in enumerate(referenced):
+        key = number.to_bytes(8)
+        # some systems show the names on a disc in small letters
+        below = "/".join(part.lower() if path.name.islower() else part for part in parts)
+        name = below if alone else os.path.join(path.parent, below)
+        if any(part in ("", "..") or "/" in part for part in parts):
+            leads = InaccessibleFile("the DICOMDIR leads out of its folder")
+            yield Found(key, File(name, ""), error=leads)
+        else:
+            yield _found(name, os.path.join(path.parent, below), key=key)
+
+
+def _found(name: str, path: str, *, key: bytes | None = None) -> Found:
+    key, file = os.fsencode(name) if key is None else key, File(name, path)
+    try:
+        status = os.stat(path)
+        check_kind(status.st_mode)
+    except InaccessibleFile as error:
+        return Found(key, file, error=error)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in a path
+        wrong = error if isinstance(error, OSError) else OSError(errno.EINVAL, "no path")
+        return Found(key, file, error=cannot_open(wrong))
+    return Found(key, file, identity(status))
+
+
+def _is_ours(path: str, ours: Ours) -> bool:
+    folder, name = os.path.split(path)
+    if not any(name in names for names in ours.files.values()):
+        return False
+    return name in ours.files.get(_node(os.stat(folder or ".")), ())
+
+
+def _node(status: os.stat_result) -> Node:
+    return status.st_dev, status.st_ino
