@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -200,3 +201,22 @@ def as_jpeg(pixels: np.ndarray, *, orientation: int | None = None, quality: int 
         return data
     exif = b"Exif\0\0MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
     return data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+
+
+def make_dicomdir(path: Path, files: list[tuple[str, ...]]) -> None:
+    """Write a DICOMDIR with an image record for each of the files, given as parts of its path."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    dataset.file_meta.MediaStorageSOPInstanceUID = INSTANCE
+    patient = Dataset()
+    patient.DirectoryRecordType = "PATIENT"
+    records = [patient]
+    for parts in files:
+        record = Dataset()
+        record.DirectoryRecordType = "IMAGE"
+        record.ReferencedFileID = list(parts)
+        records.append(record)
+    dataset.DirectoryRecordSequence = Sequence(records)
+    dataset.save_as(path, enforce_file_format=True)

@@ -1,13 +1,20 @@
 """A folder of pictures and of what only looks like pictures, and a model that answers at once."""
 
+import csv
+import hashlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from service.batch.scorer import Job
+from service.batch.job import Job
+from service.batch.local import Local
+from service.batch.run import Counts, Outputs, score_sources
 from tests.models_factory import square_model
+
+HERE = Local(workers=0, seconds=60)
+"""The engine that needs no other process."""
 
 
 def write_picture(path: Path, *, bright: bool) -> None:
@@ -15,6 +22,36 @@ def write_picture(path: Path, *, bright: bool) -> None:
     pixels = np.zeros((64, 48), np.uint8)
     pixels[8:24, 8:24] = 255 * bright
     cv2.imwrite(str(path), pixels)
+
+
+def score(
+    source: Path | str | list[str],
+    job: Job,
+    out: Path,
+    engine: Local = HERE,
+    *,
+    overlays: Path | None = None,
+    captures: Path | None = None,
+    names: bool = False,
+) -> Counts:
+    """What `care score` does, in few words."""
+    sources = source if isinstance(source, list) else [str(source)]
+    outputs = Outputs(table=out, overlays=overlays, captures=captures, names=names)
+    return score_sources(sources, job, outputs, engine)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def timeless(path: Path) -> list[str]:
+    """A table's lines without their durations, sorted."""
+    return sorted(line.rpartition(",")[0] for line in path.read_text("utf-8").splitlines())
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture
@@ -42,6 +79,9 @@ FILES = [
 ]
 """What `films` holds, in path order."""
 
+SCORED = [FILES[0], *FILES[3:6]]
+"""Those of them that are pictures."""
+
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
@@ -51,5 +91,10 @@ def models(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def job(films: Path, models: Path) -> Job:
-    return Job(folder=films, models=models, model="square")
+def job(models: Path) -> Job:
+    return Job(models=models, model="square")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "scores.csv"
