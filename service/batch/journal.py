@@ -96,9 +96,6 @@ class Journal:
         with self._errors():
             self._db.execute("DELETE FROM made_for")
             self._db.execute("INSERT INTO made_for VALUES (?)", (self._what,))
-            self._reuses = self.has_rows()
-            if self._reuses:
-                self._db.execute("CREATE INDEX IF NOT EXISTS content ON rows (sha256)")
             self._commit()
 
     def seed(self, row: Row) -> None:
@@ -130,7 +127,10 @@ class Journal:
         Returns:
             How many there are.
         """
+        self._reuses = self.has_rows()
         with self._errors():
+            if self._reuses:
+                self._db.execute("CREATE INDEX IF NOT EXISTS content ON rows (sha256)")
             self._db.execute("DELETE FROM listing")
         for source, one in found:
             name = os.fsencode(one.file.name)
@@ -163,15 +163,15 @@ class Journal:
             last = page[-1][:2]
 
     def knows(self, sha256: str) -> bool:
-        """Whether there is a row for a content, from before this run."""
-        return self._reuses and self._find(sha256) is not None
+        """Whether there is a row for a content. Not asked for until there were rows to begin with."""
+        return self._reuses and self._find(b"", sha256) is not None
 
     def reuse(self, file: File, sha256: str) -> None:
-        """Give a file the row that its content had before.
+        """Give a file the row that its content had before, under this name or another.
 
         If that has gone in the meantime, the file is left to do.
         """
-        if row := self._find(sha256):
+        if row := self._find(os.fsencode(file.name), sha256):
             self.put(file, row)
 
     def put(self, file: File, row: Row) -> None:
@@ -215,11 +215,14 @@ class Journal:
                 (name, identity, sha256 and bytes.fromhex(sha256), values),
             )
 
-    def _find(self, sha256: str) -> Row | None:
+    def _find(self, name: bytes, sha256: str) -> Row | None:
+        statement = "SELECT name, sha256, row FROM rows WHERE sha256 = ?"
+        content = bytes.fromhex(sha256)
         with self._errors():
-            found = self._db.execute(
-                "SELECT name, sha256, row FROM rows WHERE sha256 = ?", (bytes.fromhex(sha256),)
-            ).fetchone()
+            found = (
+                self._db.execute(f"{statement} AND name = ?", (content, name)).fetchone()
+                or self._db.execute(statement, (content,)).fetchone()
+            )
         row = self._row(*found) if found else None
         return None if row and excused(row) else row
 

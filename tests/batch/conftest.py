@@ -17,9 +17,9 @@ HERE = Local(workers=0, seconds=60)
 """The engine that needs no other process."""
 
 
-def write_picture(path: Path, *, bright: bool) -> None:
+def write_picture(path: Path, *, bright: bool, size: int = 64) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.zeros((64, 48), np.uint8)
+    pixels = np.zeros((size, 48), np.uint8)
     pixels[8:24, 8:24] = 255 * bright
     cv2.imwrite(str(path), pixels)
 
@@ -60,7 +60,7 @@ def films(tmp_path: Path) -> Path:
     write_picture(folder / "a.png", bright=True)
     write_picture(folder / "a" / "inner.png", bright=False)
     write_picture(folder / "a-b.jpg", bright=True)
-    write_picture(folder / ".hidden" / "film.png", bright=True)
+    write_picture(folder / ".hidden" / "film.png", bright=True, size=80)
     (folder / "B").mkdir()
     (folder / "B" / "empty").touch()
     (folder / "B" / "truncated.png").write_bytes((folder / "a.png").read_bytes()[:60])

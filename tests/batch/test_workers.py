@@ -1,124 +1,177 @@
-"""Who calls the scorer makes no difference; how they fail does."""
+"""A pool of processes: nothing that happens to one of them is lost, and nobody else's fault."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
-from service.batch import workers
-from service.batch.scorer import Job
-from service.batch.workers import AHEAD, score_files
-from tests.batch.conftest import FILES
+from service.batch.workers import Lost, Pool
 
 
-@pytest.fixture
-def crashing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_score", score_or_crash)
+def make(ask: Callable[[Any], Any]) -> Callable[[str], object]:
+    def work(task: str) -> object:
+        if task.startswith("crash"):
+            os.abort()
+        if task.startswith("hang"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
+            time.sleep(1000)
+        if task == "mistake":
+            raise ZeroDivisionError(task)
+        if task == "unknown mistake":
+            raise type("Odd", (Exception,), {})
+        if task == "noise":
+            os.write(2, b"Canary^Patient")
+            print("Canary^Patient")
+        if task == "ask":
+            return ask(6)
+        if task == "who":
+            return os.getpid()
+        if task == "threads":
+            import cv2
+
+            return cv2.getNumThreads()
+        return task.upper()
+
+    return work
 
 
-def score_or_crash(job: Job, number: int, file: str) -> dict[str, object]:
-    """What a worker calls instead of the scorer: files named crash end the process."""
-    if "crash" in file:
-        os.abort()
-    if "mistake" in file:
-        raise ZeroDivisionError(file)
-    return {"file": file, "status": "ok", "worker": os.getpid()}
+def start_badly(ask: Callable[[Any], Any]) -> Callable[[str], object]:
+    os._exit(3)
 
 
-def test_rows_are_the_same_however_many_workers(job: Job):
-    here, one, two = (list(score_files(FILES, job, workers=n)) for n in (0, 1, 2))
-
-    assert here == one == two
-    assert [row["file"] for row in here] == FILES
+def refuse_to_start(ask: Callable[[Any], Any]) -> Callable[[str], object]:
+    raise FileNotFoundError(2, "No such model")
 
 
-@pytest.mark.usefixtures("crashing")
-def test_a_file_that_crashes_its_worker_becomes_a_row_and_no_other_is_lost(job: Job):
-    files = ["a", "crash-1", "b", "crash-2", "crash-3", *(f"c{n}" for n in range(20)), "crash-4"]
-
-    rows = list(score_files(files, job, workers=2))
-
-    assert [row["file"] for row in rows] == files
-    for row in rows:
-        crashed = "crash" in str(row["file"])
-        assert row["status"] == ("error" if crashed else "ok")
-        assert row.get("error_code") == ("crashed" if crashed else None)
+def pool(size: int = 2, *, seconds: float = 60, factory: Any = make) -> Pool:
+    return Pool(factory, size, seconds=lambda task: seconds, answer=lambda question: question * 7)
 
 
-@pytest.mark.usefixtures("crashing")
-def test_a_mistake_of_ours_stops_the_run_and_is_no_row(job: Job):
-    with pytest.raises(ZeroDivisionError):
-        list(score_files(["a", "mistake", "b"], job, workers=1))
+def test_each_task_has_its_result():
+    tasks = [f"t{number}" for number in range(50)]
+
+    with pool() as workers:
+        assert sorted(workers.map(tasks)) == sorted((task, task.upper()) for task in tasks)
 
 
-def test_a_mistake_names_the_file(job: Job, monkeypatch: pytest.MonkeyPatch):
-    def stumble(*_: object) -> None:
-        raise ZeroDivisionError
+def test_a_task_that_crashes_its_worker_is_known_and_no_other_is_lost():
+    tasks = ["a", "crash-1", "b", "crash-2", "crash-3", *(f"c{n}" for n in range(20)), "crash-4"]
 
-    monkeypatch.setattr("service.batch.scorer.Scorer.__call__", stumble)
+    with pool() as workers:
+        results = dict(workers.map(tasks))
 
-    with pytest.raises(ZeroDivisionError) as caught:
-        list(score_files(["some.dcm"], job, workers=0))
+    assert results == {
+        task: Lost("crashed") if task.startswith("crash") else task.upper() for task in tasks
+    }
 
-    assert caught.value.__notes__ == ["while scoring some.dcm"]
+
+def test_a_task_that_hangs_is_ended_in_its_time_and_no_other_is_lost():
+    with pool(seconds=0.5) as workers:
+        results = dict(workers.map(["a", "hang-1", "b", "hang-2", "c", "d"]))
+
+    assert results["hang-1"] == results["hang-2"] == Lost("timeout")
+    assert [results[task] for task in "abcd"] == list("ABCD")
 
 
-@pytest.mark.usefixtures("crashing")
-def test_files_are_taken_only_a_little_ahead_of_the_rows(job: Job):
+def test_a_worker_that_is_killed_from_outside_costs_its_task_and_is_replaced():
+    with pool(1) as workers:
+        [(_, first)] = workers.map(["who"])
+        assert isinstance(first, int)
+        os.kill(first, signal.SIGKILL)
+        results = list(workers.map(["a", "who", "b"]))
+
+    assert results[0] == ("a", Lost("crashed"))
+    assert results[1][1] not in (first, Lost("crashed"))
+    assert results[2] == ("b", "B")
+
+
+@pytest.mark.parametrize("mistake", ["mistake", "unknown mistake"])
+def test_a_mistake_of_ours_is_raised_and_says_where(mistake: str):
+    with pool(1) as workers, pytest.raises(Exception) as caught:  # noqa: PT011 - one of no class
+        list(workers.map(["a", mistake, "b"]))
+
+    assert isinstance(caught.value, ZeroDivisionError if mistake == "mistake" else RuntimeError)
+    assert "test_workers.py" in caught.value.__notes__[0]
+
+
+def test_workers_that_do_not_start_are_no_fault_of_a_task():
+    with pool(factory=start_badly) as workers, pytest.raises(RuntimeError, match="status 3"):
+        list(workers.map(["a", "b"]))
+
+    with pool(factory=refuse_to_start) as workers, pytest.raises(FileNotFoundError):
+        list(workers.map(["a", "b"]))
+
+
+def test_a_worker_can_ask():
+    with pool(1) as workers:
+        assert list(workers.map(["ask"])) == [("ask", 42)]
+
+
+def test_what_decoders_print_is_seen_nowhere(capfd: pytest.CaptureFixture[str]):
+    with pool(1) as workers:
+        list(workers.map(["noise"]))
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_worker_uses_one_core():
+    with pool(1) as workers:
+        assert list(workers.map(["threads"])) == [("threads", 1)]
+
+
+def test_tasks_are_taken_only_as_workers_are_free():
     taken = 0
 
-    def files() -> Iterator[str]:
+    def tasks() -> Iterator[str]:
         nonlocal taken
         for taken in range(1, 1001):
             yield str(taken)
 
-    rows = score_files(files(), job, workers=1)
-    for written in range(1, 51):
-        next(rows)
-        assert taken <= written + AHEAD
-    rows.close()
+    with pool(2) as workers:
+        for done, _ in enumerate(workers.map(tasks()), start=1):
+            assert taken <= done + 3
+            if done == 50:
+                break
 
 
-def test_workers_leave_when_the_run_is_killed(films: Path, models: Path):
-    script = f"""
-import itertools, multiprocessing
-from pathlib import Path
-from service.batch.scorer import Job
-from service.batch.workers import score_files
+def test_no_more_workers_start_than_there_are_tasks():
+    with pool(8) as workers:
+        list(workers.map(["a", "b"]))
+        children = psutil.Process().children()
+        assert len([one for one in children if "service.batch.worker" in one.cmdline()]) <= 2
+
+
+def test_workers_leave_when_the_run_is_killed_even_those_that_hang(tmp_path: Path):
+    script = tmp_path / "run.py"
+    script.write_text("""
+import psutil
+from tests.batch.test_workers import pool
 if __name__ == "__main__":
-    job = Job(folder=Path({str(films)!r}), models=Path({str(models)!r}), model="square")
-    rows = score_files(itertools.repeat("a.png"), job, workers=2)
-    next(rows)
-    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
-    for row in rows: pass
-"""
-    path = films.parent / "run.py"
-    path.write_text(script)
+    with pool(2) as workers:
+        list(workers.map(["a", "b"]))
+        for _ in workers.map(["who", "hang", "hang", "hang"]):
+            print(*(child.pid for child in psutil.Process().children()), flush=True)
+""")
     root = Path(__file__).parents[2]
     with subprocess.Popen(
-        [sys.executable, str(path)],
+        [sys.executable, str(script)],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": str(root)},
     ) as run:
         assert run.stdout
-        children = [int(pid) for pid in run.stdout.readline().split()]
+        workers = [int(pid) for pid in run.stdout.readline().split()]
         run.kill()
-    assert children
 
+    assert len(workers) == 2
     deadline = time.monotonic() + 20
-    while alive := [pid for pid in children if _running(pid)]:
-        assert time.monotonic() < deadline, f"still running: {alive}"
-        time.sleep(0.1)
-
-
-def _running(pid: int) -> bool:
-    """Whether a process is there and no zombie, which an orphan may stay in a container."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    while any(map(psutil.pid_exists, workers)):
+        assert time.monotonic() < deadline, "a worker is still there"
+        time.sleep(0.05)

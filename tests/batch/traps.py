@@ -1,22 +1,32 @@
-"""Files on which a decoder crashes or hangs; no real ones are known, so a scorer plays it."""
+"""Files on which a decoder crashes or hangs; no real ones are known, so a scorer plays it.
+
+`python -m tests.batch.traps SOURCE MODELS OUT OVERLAYS` scores slowly, so that it can be killed.
+"""
 
 import os
 import signal
+import sys
 import time
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from service.batch.files import File, read
-from service.batch.job import Row
+from service.batch.job import Job, Row
 from service.batch.local import Local
-from service.batch.scorer import Decoded, Scorer
+from service.batch.run import Outputs, score_sources
+from service.batch.scorer import Decoded, Known, Scorer
 
-CRASH, HANG, KILLED, MISTAKE = b"CRASH", b"HANG", b"KILLED", b"MISTAKE"
+CRASH, HANG, KILLED = b"CRASH", b"HANG", b"KILLED"
 
 
 class Trapped(Scorer):
     """A scorer whose decoder does what a file begins with."""
 
+    slow = 0.0
+
     def decode(self, file: File) -> Decoded | Row:
+        time.sleep(self.slow)
         start = read(file)[:10]
         if start.startswith(CRASH):
             os.abort()
@@ -27,5 +37,33 @@ class Trapped(Scorer):
         return super().decode(file)
 
 
-def trapped(workers: int = 2, seconds: float = 60, *, central: bool = False) -> Local:
-    return Local(workers=workers, seconds=seconds, central=central, make=partial(Trapped))
+def make_trapped(slow: float, job: Job, known: Known) -> Trapped:
+    scorer = Trapped(job, known)
+    scorer.slow = slow
+    return scorer
+
+
+def trapped(
+    workers: int = 2, seconds: float = 60, *, central: bool = False, slow: float = 0
+) -> Local:
+    return Local(
+        workers=workers, seconds=seconds, central=central, make=partial(make_trapped, slow)
+    )
+
+
+def main() -> None:
+    source, models, out, overlays = sys.argv[1:]
+    job = Job(models=Path(models), model="square", overlays=True)
+    outputs = Outputs(table=Path(out), overlays=Path(overlays))
+    score_sources([source], job, outputs, importable(trapped(seconds=1, slow=0.02)))
+
+
+def importable(engine: Local) -> Local:
+    """The same, with a scorer that workers can import: this module's name is __main__ here."""
+    from tests.batch import traps
+
+    return replace(engine, make=partial(traps.make_trapped, 0.02))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,383 @@
+"""The same command again: what is done is done, what is new or changed is scored, nothing else."""
+
+import dataclasses
+import json
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from service.batch import run
+from service.batch.errors import BatchError
+from service.batch.files import File
+from service.batch.job import Job, Row
+from service.batch.local import Local
+from service.batch.scorer import KNOWN, Known
+from tests.batch.conftest import FILES, HERE, read_rows, score, timeless, write_picture
+from tests.models_factory import square_model
+
+
+class Watched:
+    """An engine that notes what it was given, and what it made of that."""
+
+    def __init__(self, then: Callable[[File], object] = lambda file: None) -> None:
+        self.then = then
+        self.given: list[str] = []
+        self.scored: list[str] = []
+
+    def __call__(self, files: Iterable[File], job: Job, known: Known):
+        for file, row in HERE(self._noted(files), job, known):
+            if row["status"] != KNOWN:
+                self.scored.append(file.name)
+            yield file, row
+            self.then(file)
+
+    def _noted(self, files: Iterable[File]) -> Iterable[File]:
+        for file in files:
+            self.given.append(file.name)
+            yield file
+
+
+def stop_after(count: int, error: BaseException) -> Callable[[File], object]:
+    left = iter(range(count - 1))
+
+    def stop(_: File) -> None:
+        if next(left, None) is None:
+            raise error
+
+    return stop
+
+
+@pytest.fixture(autouse=True)
+def settled(films: Path) -> None:
+    """Files that were written some time ago, as most are."""
+    for path in films.rglob("*"):
+        if path.is_file():
+            os.utime(path, (1e9, 1e9 + 0.123456))
+    time.sleep(0.03)
+
+
+def test_a_stopped_run_goes_on_where_it_was(films: Path, job: Job, out: Path, tmp_path: Path):
+    score(films, job, tmp_path / "undisturbed.csv")
+    first, second = Watched(stop_after(3, KeyboardInterrupt())), Watched()
+
+    with pytest.raises(KeyboardInterrupt):
+        score(films, job, out, first)  # type: ignore[arg-type]
+    assert not out.exists()
+    score(films, job, out, second)  # type: ignore[arg-type]
+
+    assert first.scored + second.scored == FILES
+    assert second.given == second.scored
+    assert timeless(out) == timeless(tmp_path / "undisturbed.csv")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_stopped_run_spoils_nothing_that_was_there(films: Path, job: Job, out: Path):
+    out.write_text("of last week")
+
+    with pytest.raises(KeyboardInterrupt):
+        score(films, job, out, Watched(stop_after(3, KeyboardInterrupt())))  # type: ignore[arg-type]
+
+    assert out.read_text() == "of last week"
+
+
+def test_a_run_with_nothing_new_scores_nothing_and_gives_the_identical_table(
+    films: Path, job: Job, tmp_path: Path
+):
+    for out in (tmp_path / "s.csv", tmp_path / "s.parquet", tmp_path / "s.jsonl"):
+        score(films, job, out)
+        before, record = out.read_bytes(), out.with_name(f"{out.name}.run.json").read_bytes()
+        again = Watched()
+
+        score(films, job, out, again)  # type: ignore[arg-type]
+
+        assert again.given == FILES  # they have to be read to know
+        assert again.scored == []
+        assert out.read_bytes() == before
+        assert out.with_name(f"{out.name}.run.json").read_bytes() == record
+
+
+def test_what_was_added_changed_or_renamed_since_the_last_run_is_all_that_changes(
+    films: Path, job: Job, out: Path, tmp_path: Path
+):
+    score(films, job, out)
+    write_picture(films / "a" / "added.png", bright=True)
+    write_picture(films / "a" / "other.png", bright=True, size=70)
+    (films / "a-b.jpg").write_bytes((films / "a" / "inner.png").read_bytes())
+    (films / "B" / "truncated.png").rename(films / "renamed.png")
+    (films / "B" / "empty").unlink()
+    again = Watched()
+
+    score(films, job, out, again)  # type: ignore[arg-type]
+
+    # what was added, and what a-b.jpg has become, is what other files are, whose rows are at hand
+    assert again.scored == ["a/other.png"]
+    score(films, job, tmp_path / "anew.csv")
+    assert timeless(out) == timeless(tmp_path / "anew.csv")
+
+
+@pytest.mark.parametrize("change", ["options", "model", "labels"])
+def test_another_model_or_other_options_score_everything_anew(
+    films: Path, job: Job, out: Path, change: str
+):
+    score(films, job, out)
+    before = out.read_bytes()
+    if change == "options":
+        job = dataclasses.replace(job, force=True)
+    else:
+        labels = ("dark", "square") if change == "model" else ("black", "square")
+        shutil.rmtree(job.models / "square")
+        square_model(job.models, threshold=0.4, labels=labels)
+    again = Watched(lambda _: out.read_bytes() == before or pytest.fail("the old table is gone"))
+
+    score(films, job, out, again)  # type: ignore[arg-type]
+
+    assert again.scored == FILES
+    assert out.read_bytes() != before
+
+
+def test_what_a_stopped_run_did_for_other_options_is_not_taken_for_these(
+    films: Path, job: Job, out: Path
+):
+    with pytest.raises(KeyboardInterrupt):
+        score(films, job, out, Watched(stop_after(3, KeyboardInterrupt())))  # type: ignore[arg-type]
+    again = Watched()
+
+    score(films, dataclasses.replace(job, force=True), out, again)  # type: ignore[arg-type]
+
+    assert again.scored == FILES
+
+
+def test_errors_of_circumstance_are_tried_again_and_others_are_not(
+    films: Path, job: Job, out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def tired(files: Iterable[File], job: Job, known: Known):
+        for file, row in HERE(files, job, known):
+            late: Row = {"status": "error", "error_code": "timeout", "error": "too long"}
+            yield file, late if file.name == "a.png" else row
+
+    score(films, job, out, tired)  # type: ignore[arg-type]
+    again = Watched()
+
+    score(films, job, out, again)  # type: ignore[arg-type]
+
+    assert again.scored == ["a.png"]
+    assert "timeout" not in out.read_text()
+
+
+def test_an_unchanged_file_is_not_even_read_again_after_a_stop(films: Path, job: Job, out: Path):
+    with pytest.raises(KeyboardInterrupt):
+        score(films, job, out, Watched(stop_after(5, KeyboardInterrupt())))  # type: ignore[arg-type]
+    again = Watched()
+
+    score(films, job, out, again)  # type: ignore[arg-type]
+
+    assert again.given == FILES[5:]
+
+
+def test_a_touched_file_is_read_again_and_not_scored(films: Path, job: Job, out: Path):
+    with pytest.raises(KeyboardInterrupt):
+        score(films, job, out, Watched(stop_after(5, KeyboardInterrupt())))  # type: ignore[arg-type]
+    os.utime(films / FILES[0], (1.1e9, 1.1e9))
+    time.sleep(0.03)
+    again = Watched()
+
+    score(films, job, out, again)  # type: ignore[arg-type]
+
+    assert again.given == [FILES[0], *FILES[5:]]
+    assert again.scored == FILES[5:]
+
+
+def test_files_that_come_go_and_change_during_the_run_are_as_they_are_at_its_end(
+    films: Path, job: Job, out: Path, tmp_path: Path
+):
+    def disturb(file: File) -> None:
+        if file.name == "a.png" and not (films / "0.png").exists():
+            write_picture(films / "0.png", bright=True, size=71)
+            write_picture(films / ".hidden" / "film.png", bright=False, size=72)
+            (films / "B" / "empty").unlink()
+            (films / "notes, with a comma.txt").unlink()
+
+    watched = Watched(disturb)
+
+    score(films, job, out, watched)  # type: ignore[arg-type]
+
+    assert watched.scored[-2:] == [".hidden/film.png", "0.png"]
+    score(films, job, tmp_path / "after.csv")
+    assert timeless(out) == timeless(tmp_path / "after.csv")
+
+
+def test_a_file_that_changes_all_the_time_ends_a_run_all_the_same(films: Path, job: Job, out: Path):
+    def scribble(file: File) -> None:
+        if file.name == "B/empty":
+            path = films / "B" / "empty"
+            path.write_bytes(path.read_bytes() + b"x")
+
+    watched = Watched(scribble)
+
+    score(films, job, out, watched)  # type: ignore[arg-type]
+
+    assert watched.scored.count("B/empty") == run.PASSES
+    assert len(read_rows(out)) == len(FILES)
+
+
+def test_a_file_written_just_now_is_looked_at_twice(films: Path, job: Job, out: Path):
+    """A change within the same tick of the file system's clock would leave no trace."""
+    (films / "a.png").touch()
+    watched = Watched()
+
+    score(films, job, out, watched)  # type: ignore[arg-type]
+
+    assert watched.given.count("a.png") in (1, 2)  # a slow machine may have ticked meanwhile
+    assert len(read_rows(out)) == len(FILES)
+
+
+def test_two_runs_at_once_on_one_table_are_one_too_many(films: Path, job: Job, out: Path):
+    refused = []
+
+    def second(_: File) -> None:
+        with pytest.raises(BatchError, match="another run is writing this table"):
+            score(films, job, out)
+        refused.append(True)
+
+    score(films, job, out, Watched(second))  # type: ignore[arg-type]
+
+    assert len(refused) == len(FILES)
+    assert len(read_rows(out)) == len(FILES)
+
+
+def test_two_runs_at_once_on_two_tables_are_fine(films: Path, job: Job, tmp_path: Path):
+    def second(file: File) -> None:
+        if file.name == "a.png":
+            score(tmp_path / "films" / "B", job, tmp_path / "second.csv")
+
+    score(films, job, tmp_path / "first.csv", Watched(second))  # type: ignore[arg-type]
+
+    assert len(read_rows(tmp_path / "first.csv")) == len(FILES)
+    assert len(read_rows(tmp_path / "second.csv")) == 2
+
+
+def test_what_is_left_of_the_folder_is_removed_last(
+    films: Path, job: Job, out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            score(films, job, out)
+    before = out.read_bytes()
+
+    score(films, job, out)
+
+    assert out.read_bytes() == before
+    assert not list(out.parent.glob(".*"))
+
+
+@pytest.mark.parametrize("where", ["write_table", "record"])
+def test_a_run_that_fails_at_its_very_end_has_nothing_to_score_again(
+    films: Path, job: Job, out: Path, monkeypatch: pytest.MonkeyPatch, where: str
+):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run, where, full)
+        with pytest.raises(OSError, match="No space"):
+            score(films, job, out)
+    assert not out.exists()
+    again = Watched()
+
+    score(films, job, out, again)  # type: ignore[arg-type]
+
+    assert again.given == []
+    assert len(read_rows(out)) == len(FILES)
+
+
+def test_a_full_disk_ends_the_run_in_a_sentence_and_the_next_one_goes_on(
+    job: Job, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The journal may have no more pages for a while, which SQLite reports as a full disk."""
+    folder = tmp_path / "many"
+    for number in range(300):
+        write_picture(folder / f"{number:03}.png", bright=bool(number % 2))
+    connect = sqlite3.connect
+
+    def small(*arguments, **options) -> sqlite3.Connection:
+        database = connect(*arguments, **options)
+        database.execute("PRAGMA max_page_count = 32")
+        return database
+
+    with monkeypatch.context() as patched:
+        patched.setattr("service.batch.journal.COMMIT_SECONDS", 0.01)
+        patched.setattr(sqlite3, "connect", small)
+        with pytest.raises(BatchError, match="disk is full; what is done is kept"):
+            score(folder, job, out)
+    again = Watched()
+
+    score(folder, job, out, again)  # type: ignore[arg-type]
+
+    assert 0 < len(again.given) < 300
+    assert len(read_rows(out)) == 300
+
+
+def test_a_table_of_something_else_is_replaced_and_not_believed(films: Path, job: Job, out: Path):
+    for content in (b"", b"\xff\xfe", b"file,status\na.png,ok\n", b'"'):
+        out.write_bytes(content)
+        again = Watched()
+        score(films, job, out, again)  # type: ignore[arg-type]
+        assert again.scored == FILES
+
+
+def test_the_record_goes_with_its_table(films: Path, job: Job, out: Path):
+    score(films, job, out)
+    record = out.with_name("scores.csv.run.json")
+    record.write_text("{}")
+
+    score(films, job, out)
+
+    assert json.loads(record.read_text())["counts"]["status"] == {"error": 3, "ok": 4}
+
+
+def test_lost_overlays_are_drawn_again(films: Path, job: Job, out: Path, tmp_path: Path):
+    job, overlays = dataclasses.replace(job, overlays=True), tmp_path / "overlays"
+    score(films, job, out, overlays=overlays)
+    drawn = sorted(overlays.iterdir())
+    drawn[0].unlink()
+    again = Watched()
+
+    score(films, job, out, again, overlays=overlays)  # type: ignore[arg-type]
+
+    assert len(again.scored) == 1
+    assert sorted(overlays.iterdir()) == drawn
+
+
+def test_overlays_follow_their_rows_to_new_numbers(films: Path, job: Job, out: Path, tmp_path: Path):
+    job, overlays = dataclasses.replace(job, overlays=True), tmp_path / "overlays"
+    score(films, job, out, overlays=overlays)
+    before = {path.name[7:15]: path.read_bytes() for path in overlays.iterdir()}
+    (films / "B" / "empty").unlink()
+    (films / "a-b.jpg").unlink()
+    again = Watched()
+
+    score(films, job, out, again, overlays=overlays)  # type: ignore[arg-type]
+
+    rows = enumerate(read_rows(out), start=1)
+    numbers = {f"{number:06d}-{row['sha256'][:8]}.png" for number, row in rows if row["label"]}
+    assert again.scored == []
+    assert {path.name for path in overlays.iterdir()} == numbers
+    assert all(path.read_bytes() == before[path.name[7:15]] for path in overlays.iterdir())
+
+
+def test_workers_can_say_as_well_that_a_row_is_at_hand(films: Path, job: Job, out: Path):
+    score(films, job, out)
+    before = out.read_bytes()
+
+    score(films, job, out, Local(workers=2, seconds=60))
+
+    assert out.read_bytes() == before
