@@ -72,6 +72,8 @@ def keep_evidence(
         OSError: It cannot be written.
     """
     card, missing = classifier.card, None
+    if data is not None and not row["sop_instance_uid"]:
+        missing = f"{NO_CAPTURE}: the file has no valid SOPInstanceUID"
     for label in explained(row, job, card):
         heatmap, peak = prediction.heatmap(label, image.pixels.shape[:2])
         notes = remarks(prediction, label, card, forced=forced is not None)

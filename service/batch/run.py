@@ -137,7 +137,7 @@ def score_sources(
         OSError: A source is not there, or something cannot be written.
     """
     card = load_card(job.models, job.model)
-    _check(sources, outputs)
+    _check(sources, job, card, outputs)
     unfinished = outputs.unfinished
     unfinished.mkdir(parents=True, exist_ok=True)
     if outputs.overlays or outputs.captures:
@@ -167,9 +167,13 @@ def score_sources(
     return counts
 
 
-def _check(sources: Sequence[str], outputs: Outputs) -> None:
+def _check(sources: Sequence[str], job: Job, card: ModelCard, outputs: Outputs) -> None:
     check_suffix(outputs.table)
     check(sources)
+    if unknown := not isinstance(job.draw, str) and set(job.draw) - set(card.labels):
+        raise BatchError(
+            f"no label {', '.join(sorted(unknown))}; {card.name} knows {', '.join(card.labels)}"
+        )
     if outputs.table.is_dir():  # else only the renaming would fail, after hours
         raise BatchError(f"{outputs.table} is a directory")
     for folder in filter(None, (outputs.overlays, outputs.captures)):

@@ -357,7 +357,9 @@ def test_lost_overlays_are_drawn_again(films: Path, job: Job, out: Path, tmp_pat
     assert sorted(overlays.iterdir()) == drawn
 
 
-def test_overlays_follow_their_rows_to_new_numbers(films: Path, job: Job, out: Path, tmp_path: Path):
+def test_overlays_follow_their_rows_to_new_numbers(
+    films: Path, job: Job, out: Path, tmp_path: Path
+):
     job, overlays = dataclasses.replace(job, overlays=True), tmp_path / "overlays"
     score(films, job, out, overlays=overlays)
     before = {path.name[7:15]: path.read_bytes() for path in overlays.iterdir()}

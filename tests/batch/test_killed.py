@@ -78,7 +78,7 @@ def test_a_run_killed_ten_times_gives_the_table_of_an_undisturbed_run(
 
     for _ in range(KILLS):
         with command(broken, models, out) as run:
-            time.sleep(moments.uniform(0.1, 0.9) * whole)
+            time.sleep(moments.uniform(0.1, 0.6) * whole)
             left += psutil.Process(run.pid).children() if run.poll() is None else []
             run.send_signal(signal.SIGKILL)
     with command(broken, models, out) as run:

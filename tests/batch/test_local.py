@@ -37,9 +37,7 @@ def rows(engine: Local, files: list[File], job: Job) -> dict[str, Row]:
 
 @pytest.mark.parametrize("central", [False, True])
 @pytest.mark.parametrize("batch", [1, 4])
-def test_one_bad_file_costs_exactly_one_row(
-    files: list[File], job: Job, batch: int, central: bool
-):
+def test_one_bad_file_costs_exactly_one_row(files: list[File], job: Job, batch: int, central: bool):
     job = dataclasses.replace(job, batch=batch)
     good = [file for file in files if file.name not in TRAPS]
     expected = rows(Local(workers=0, seconds=60), good, job)
