@@ -20,7 +20,7 @@ COPY models/ models/
 COPY service/ service/
 COPY training/ training/
 COPY cli/ cli/
-RUN pip install --no-cache-dir --constraint constraints.txt --editable ".[$EXTRA]"
+RUN pip install --no-cache-dir --constraint constraints.txt --editable ".[$EXTRA,batch]"
 
 RUN useradd --create-home care
 USER care

@@ -47,7 +47,7 @@ bench: .venv/.installed  ## run every benchmark
 .venv-serve/.installed: pyproject.toml constraints.txt
 	@$(call make_venv,.venv-serve)
 	@echo "installing what serving needs ($(SERVE_EXTRA)), about a minute ..."
-	@.venv-serve/bin/python $(INSTALL) --editable '.[$(SERVE_EXTRA)]'
+	@.venv-serve/bin/python $(INSTALL) --editable '.[$(SERVE_EXTRA),batch]'
 	@$(call check_opencv,.venv-serve)
 	@touch $@
 
@@ -55,7 +55,7 @@ bench: .venv/.installed  ## run every benchmark
 .venv/.installed: pyproject.toml constraints.txt
 	@$(call make_venv,.venv)
 	@echo "installing what development needs, some minutes ..."
-	@.venv/bin/python $(INSTALL) --editable '.[serve-cpu,training,dev]'
+	@.venv/bin/python $(INSTALL) --editable '.[serve-cpu,batch,training,dev]'
 	@.venv/bin/python $(INSTALL) --no-deps grad-cam
 	@$(call check_opencv,.venv)
 	@touch $@

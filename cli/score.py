@@ -114,6 +114,8 @@ def score(
     from service.batch.selection import parse
     from service.batch.workers import available_cores
 
+    if overlay_for != "top" and not (overlays or dicom_out):
+        fail("--overlay-for: nothing is drawn without --overlays or --dicom-out")
     models = models or shipped_models()
     provider = provider or provider_for(models, model)
     job = Job(
@@ -141,8 +143,11 @@ def score(
         typer.echo(f"care: stopped; {GOES_ON}", err=True)
         raise typer.Exit(130) from None  # 128 + SIGINT, as shells have it
     except OSError as error:
-        fail(f"{error.filename or out}: {error.strerror or error}; {GOES_ON}")
-    if not quiet:
+        kept = f"; {GOES_ON}" if outputs.unfinished.exists() else ""
+        fail(f"{error.filename or out}: {error.strerror or error}{kept}")
+    if not counts.status:
+        typer.echo(f"no files in {', '.join(sources)}; {out} has its header only", err=True)
+    elif not quiet:
         typer.echo(f"{counts.summary()}; see {out}", err=True)
     if mistakes := counts.error_code["internal_error"]:
         typer.echo(

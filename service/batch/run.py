@@ -139,7 +139,7 @@ def score_sources(
     card = load_card(job.models, job.model)
     _check(sources, job, card, outputs)
     unfinished = outputs.unfinished
-    unfinished.mkdir(parents=True, exist_ok=True)
+    unfinished.mkdir(exist_ok=True)
     if outputs.overlays or outputs.captures:
         job = replace(job, kept=str(unfinished / "kept"))
         Path(job.kept).mkdir(exist_ok=True)
@@ -168,16 +168,18 @@ def score_sources(
 
 
 def _check(sources: Sequence[str], job: Job, card: ModelCard, outputs: Outputs) -> None:
+    if outputs.table.is_dir():  # else only the renaming would fail, after hours
+        raise BatchError(f"{outputs.table} is a directory")
     check_suffix(outputs.table)
     check(sources)
     if unknown := not isinstance(job.draw, str) and set(job.draw) - set(card.labels):
         raise BatchError(
             f"no label {', '.join(sorted(unknown))}; {card.name} knows {', '.join(card.labels)}"
         )
-    if outputs.table.is_dir():  # else only the renaming would fail, after hours
-        raise BatchError(f"{outputs.table} is a directory")
-    for folder in filter(None, (outputs.overlays, outputs.captures)):
+    folders = [one for one in (outputs.overlays, outputs.captures) if one]
+    for folder in [outputs.table.parent, *folders]:
         folder.mkdir(parents=True, exist_ok=True)
+    for folder in folders:
         if any(Path(one).is_dir() and folder.samefile(one) for one in sources):
             raise BatchError(f"{folder} is to be scored, so nothing can be written there")
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from models.card import Accepts
-from service.batch.folder import score_folder
-from service.batch.scorer import Job
+from service.batch.job import Job
+from service.batch.local import Local
+from tests.batch.conftest import score
 from tests.models_factory import square_model
 
 CHEST = Accepts(modalities=("CR", "DX"), body_parts=("CHEST", "THORAX", "LUNG"), views=("PA", "AP"))
@@ -17,8 +18,9 @@ CHEST = Accepts(modalities=("CR", "DX"), body_parts=("CHEST", "THORAX", "LUNG"),
 def table(care_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
     folder = tmp_path_factory.mktemp("real")
     square_model(folder / "models", "chest", accepts=CHEST)
-    job = Job(folder=care_data / "dicom" / "files", models=folder / "models", model="chest")
-    score_folder(job, folder / "scores.csv", workers=2)
+    job = Job(models=folder / "models", model="chest")
+    engine = Local(workers=2, seconds=60)
+    score(care_data / "dicom" / "files", job, folder / "scores.csv", engine)
     with (folder / "scores.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
+from tests.factories import make_dicom, make_film
 from tests.models_factory import square_model
 
 
@@ -72,6 +73,57 @@ def test_the_table_makes_its_own_folder(folder: Path):
     assert out.is_file()
 
 
+def test_quiet_says_nothing_and_else_only_counts(folder: Path):
+    assert care_score(folder, "--quiet").stderr == ""
+    assert care_score(folder).stderr.count("\n") == 1
+
+
+def test_skipped_files_are_counted_and_are_no_errors(folder: Path):
+    result = care_score(folder, "--include", "modality=DX,CR", "--fail-on-error")
+
+    assert result.exit_code == 0
+    assert "1 files: 0 scored, 1 skipped, 0 errors" in result.stderr
+    assert [row["error_code"] for row in rows(folder)] == ["excluded"]
+
+
+def test_several_sources_and_a_list_make_one_table(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(folder.parent)
+    (folder.parent / "list.txt").write_text("films/good.png\nfilms/gone.png\n")
+
+    assert care_score(folder, "list.txt").exit_code == 0
+
+    assert [row["file"] for row in rows(folder)] == [
+        f"{folder}/good.png",
+        "films/good.png",
+        "films/gone.png",
+    ]
+
+
+def test_a_mistake_of_ours_is_told_and_fails_the_run_that_wrote_the_table(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def stumble(*_: object) -> None:
+        raise ZeroDivisionError("Canary^Patient")
+
+    monkeypatch.setattr("imaging.preprocessing.Preprocessing.__call__", stumble)
+
+    result = care_score(folder)
+
+    assert result.exit_code == 1
+    assert "1 files met a mistake of this program" in result.stderr
+    assert "Canary" not in result.stderr
+    assert [row["error_code"] for row in rows(folder)] == ["internal_error"]
+
+
+def test_captures_appear_in_the_folder_asked_for(folder: Path):
+    film = make_dicom(make_film(), StudyInstanceUID="1.2.3", PatientName="A^B", PatientID="1")
+    film.save_as(folder / "film.dcm", enforce_file_format=True)
+    captures = folder.parent / "captures"
+
+    assert care_score(folder, "--dicom-out", str(captures)).exit_code == 0
+    assert [path.name[:7] for path in captures.iterdir()] == ["000001-"]
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
@@ -79,6 +131,17 @@ def test_the_table_makes_its_own_folder(folder: Path):
         (["--out", "good.png/scores.csv"], "good.png: "),
         (["--out", "."], "is a directory"),
         (["--models", "missing"], "does not exist"),
+        (["--out", "scores.xlsx"], "expected a name that ends in .csv, .parquet, .jsonl"),
+        (["--overlay-for", "cat", "--overlays", "o"], "no label cat; square knows dark, square"),
+        (["--include", "patient=X"], "--include patient=X: expected modality or view or sop_class"),
+        (["--exclude", "view"], "--exclude view: expected"),
+        (["--overlay-for", "positive"], "--overlay-for: nothing is drawn without --overlays"),
+        (["--timeout", "0"], "--timeout"),
+        (["--batch-size", "0"], "--batch-size"),
+        (["--engine", "abacus"], "--engine"),
+        (["--provider", "cuda"], "is run by cpu, expected cuda"),
+        (["gone.dcm"], "gone.dcm: No such file or directory"),
+        (["*.dcm"], "*.dcm: nothing matches"),
         (["--workers", "-1"], "--workers"),
         (["--frame", "0"], "--frame"),
     ],
@@ -102,7 +165,7 @@ def test_a_folder_that_is_not_there_ends_in_exit_code_2(folder: Path):
     result = care_score(folder)
 
     assert result.exit_code == 2
-    assert "does not exist" in result.stderr
+    assert "No such file or directory" in result.stderr
 
 
 def test_overlays_never_go_among_the_files_that_are_scored(folder: Path):
@@ -113,9 +176,10 @@ def test_a_stopped_run_says_so_and_leaves_no_table(folder: Path, monkeypatch: py
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("service.batch.scorer.Scorer.__call__", stop)
+    monkeypatch.setattr("service.batch.scorer.Scorer.score", stop)
 
     result = care_score(folder)
 
     assert result.exit_code == 130
+    assert "the same command goes on from there" in result.stderr
     assert not (folder.parent / "scores.csv").exists()
