@@ -23,7 +23,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import psutil
-from pydicom.uid import JPEG2000Lossless
+from pydicom.uid import UID, JPEG2000Lossless
 
 from benchmarks.film_to_input import film, to_bytes
 from imaging.reading import read_image
@@ -36,7 +36,7 @@ from service.batch.workers import ONE_THREAD, available_cores
 
 ROOT = Path(__file__).parent.parent
 CONTENTS = 20
-UID = "1.2.826.0.1.3680043.8.498.1%019d"
+INSTANCE = "1.2.826.0.1.3680043.8.498.1%019d"
 
 
 class Cost(NamedTuple):
@@ -54,8 +54,7 @@ def write_films(folder: Path, uncompressed: int, compressed: int) -> None:
     pixels = np.frombuffer(dataset.PixelData, "<u2").reshape(dataset.Rows, dataset.Columns)
     for content in range(CONTENTS):
         dataset.PixelData = np.roll(pixels, 37 * content, axis=1).tobytes()
-        dataset.SOPInstanceUID = UID % 0
-        dataset.file_meta.MediaStorageSOPInstanceUID = UID % 0
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(INSTANCE % 0)
         kinds = {"plain": (uncompressed, to_bytes(dataset))}
         if compressed > content:
             packed = film()
@@ -66,8 +65,8 @@ def write_films(folder: Path, uncompressed: int, compressed: int) -> None:
             kinds["packed"] = (compressed, to_bytes(packed))
         for kind, (count, data) in kinds.items():
             for number in range(content, count, CONTENTS):
-                uid = UID % (number + 1 + (kind == "packed") * 10**6)
-                named = data[:4096].replace((UID % 0).encode(), uid.encode()) + data[4096:]
+                uid = INSTANCE % (number + 1 + (kind == "packed") * 10**6)
+                named = data[:4096].replace((INSTANCE % 0).encode(), uid.encode()) + data[4096:]
                 (folder / f"{kind}-{number:04}.dcm").write_bytes(named)
 
 

@@ -110,7 +110,8 @@ def score(
     from service.batch.errors import GOES_ON
     from service.batch.job import Job
     from service.batch.local import Local, provider_for
-    from service.batch.run import Outputs, score_sources
+    from service.batch.outputs import Outputs
+    from service.batch.run import score_sources
     from service.batch.selection import parse
     from service.batch.workers import available_cores
 

@@ -10,6 +10,7 @@ import typer
 
 from cli.main import app
 from service.api import app as service
+from service.batch.job import CIRCUMSTANCES, columns
 from service.forms import ClassifyOptions, ExplainOptions
 
 ROOT = Path(__file__).parent.parent
@@ -49,6 +50,25 @@ def test_every_verb_and_option_of_care_exists(words: list[str]):
     assert words[1] in verbs
     known = {option for parameter in verbs[words[1]].params for option in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_the_columns_of_a_table_are_those_that_are_written():
+    section = (ROOT / "README.md").read_text().partition("## Score a folder")[2]
+    tables = [part for part in section.split("\n\n") if part.startswith("| ")][:2]
+    rows, codes = (
+        [re.findall(r"`([^`]+)`", line.split("|")[1]) for line in table.splitlines()[2:]]
+        for table in tables
+    )
+    named = [name for row in rows for name in row]
+    again = {
+        code
+        for line, row in zip(tables[1].splitlines()[2:], codes, strict=True)
+        for code in row
+        if line.split("|")[3].strip() == "yes"
+    }
+
+    assert named == list(columns(("<label>",)))
+    assert again == CIRCUMSTANCES
 
 
 @pytest.mark.parametrize("words", [w for w in commands("curl") if "-F" in w], ids=" ".join)

@@ -6,11 +6,13 @@
     job.py        what to do with each file, and the columns of the table
     selection.py  which files are scored at all
     scorer.py     files → rows; the same function whoever calls it
+    decoded.py    a file between its decoding and the model
     evidence.py   overlays and Secondary Captures
     local.py      the engine that calls it: this process, or a pool
     workers.py    the pool: processes that a crashing or hanging decoder cannot stop
     worker.py     what one of them runs
     journal.py    what is done so far, on disk
+    outputs.py    what a run writes, and under which names
     table.py      CSV, Parquet, JSON lines
     record.py     how a table was made, beside it
     errors.py     BatchError: the run is at fault, and no file

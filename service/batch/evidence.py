@@ -10,11 +10,11 @@ from urllib.parse import quote
 import numpy as np
 
 from imaging.errors import ImagingError
-from imaging.image import MedicalImage
 from imaging.overlay import encode, overlay
 from imaging.reading import open_image
 from models.card import ModelCard
 from models.classifier import Classifier, Prediction
+from service.batch.decoded import Decoded
 from service.batch.job import POSITIVE, TOP, Job, Row
 from service.remarks import remarks
 
@@ -46,22 +46,14 @@ def endings(row: Row, job: Job, card: ModelCard) -> list[str]:
 
 
 def keep_evidence(
-    row: Row,
-    image: MedicalImage,
-    prediction: Prediction,
-    forced: str | None,
-    data: bytes | None,
-    classifier: Classifier,
-    job: Job,
+    one: Decoded, row: Row, prediction: Prediction, classifier: Classifier, job: Job
 ) -> str | None:
     """Draw what the job asks for, and keep it.
 
     Args:
-        row: The row so far, with its probabilities.
-        image: The picture, no larger than an overlay.
+        one: The file, with its picture.
+        row: Its row so far, with its probabilities.
         prediction: The model's opinion of it.
-        forced: What in the header contradicted the model, if that was overridden.
-        data: The file's bytes, where a Secondary Capture is asked for and can be made.
         classifier: The model.
         job: What to draw.
 
@@ -71,17 +63,18 @@ def keep_evidence(
     Raises:
         OSError: It cannot be written.
     """
-    card, missing = classifier.card, None
-    if data is not None and not row["sop_instance_uid"]:
+    assert one.image
+    picture, missing = one.image.pixels, None
+    if one.data is not None and not row["sop_instance_uid"]:
         missing = f"{NO_CAPTURE}: the file has no valid SOPInstanceUID"
-    for label in explained(row, job, card):
-        heatmap, peak = prediction.heatmap(label, image.pixels.shape[:2])
-        notes = remarks(prediction, label, card, forced=forced is not None)
-        drawn = overlay(image.pixels, heatmap, peak=peak, label=label, notes=notes)
+    for label in explained(row, job, classifier.card):
+        heatmap, peak = prediction.heatmap(label, picture.shape[:2])
+        notes = remarks(prediction, label, classifier.card, forced=one.forced is not None)
+        drawn = overlay(picture, heatmap, peak=peak, label=label, notes=notes)
         if job.overlays:
             keep(job.kept, row["sha256"] + _ending(label, OVERLAY, job), encode(drawn))
-        if data is not None and not missing:
-            made = _capture(drawn, label, image, prediction, forced, data, row, classifier, job)
+        if one.data is not None and not missing:
+            made = _capture(drawn, label, one, row, prediction, classifier, job)
             if isinstance(made, str):
                 missing = f"{NO_CAPTURE}: {made}"
             else:
@@ -99,11 +92,9 @@ def keep(folder: str, name: str, content: bytes) -> None:
 def _capture(
     drawn: np.ndarray,
     label: str,
-    image: MedicalImage,
-    prediction: Prediction,
-    forced: str | None,
-    data: bytes,
+    one: Decoded,
     row: Row,
+    prediction: Prediction,
     classifier: Classifier,
     job: Job,
 ) -> bytes | str:
@@ -114,16 +105,18 @@ def _capture(
     from service.reading_room import Reading
     from service.secondary_capture import secondary_capture
 
+    assert one.data
+    assert one.image
     reading = Reading(
         classifier=classifier,
-        data=data,
-        file=open_image(data),
-        image=image,
+        data=one.data,
+        file=open_image(one.data),
+        image=one.image,
         prediction=prediction,
         sha256=row["sha256"],
         frame=job.frame or 1,
         window=1,
-        overridden=forced,
+        overridden=one.forced,
     )
     options = ExplainOptions(frame=job.frame, output="dicom", max_side=OVERLAY_SIDE)
     try:

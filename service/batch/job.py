@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,16 @@ class Job:
             "captures": self.captures,
             "draw": self.draw if isinstance(self.draw, str) else list(self.draw),
             "distribution_sha256": card.distribution_sha256,
-            "care": version("care-diagnosis"),
+            "care": library_version("care-diagnosis"),
         }
+
+
+def library_version(name: str) -> str:
+    """Version of an installed library; "" where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 def digest(options: dict[str, Any]) -> str:

@@ -163,7 +163,7 @@ class Journal:
             last = page[-1][:2]
 
     def knows(self, sha256: str) -> bool:
-        """Whether there is a row for a content. Not asked for until there were rows to begin with."""
+        """Whether there is a row for a content, from before this pass over the files."""
         return self._reuses and self._find(b"", sha256) is not None
 
     def reuse(self, file: File, sha256: str) -> None:

@@ -3,12 +3,11 @@
 import json
 import platform
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from models.card import ModelCard
-from service.batch.job import Job, columns, digest
+from service.batch.job import Job, columns, digest, library_version
 
 FORMAT = 1
 """Goes up when an entry changes its meaning."""
@@ -35,6 +34,7 @@ def record_path(out: Path) -> Path:
 def record(sources: Sequence[str], job: Job, card: ModelCard, counts: dict[str, Any]) -> str:
     """The record as JSON; the same for the same run."""
     options = job.options(card)
+    libraries = {name: found for name in LIBRARIES if (found := library_version(name))}
     entries: dict[str, Any] = {
         "format": FORMAT,
         "sources": [{"given": one, "absolute": str(Path(one).absolute())} for one in sources],
@@ -48,16 +48,6 @@ def record(sources: Sequence[str], job: Job, card: ModelCard, counts: dict[str, 
         "options_sha256": digest(options),
         "columns": list(columns(card.labels)),
         "counts": counts,
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **libraries},
     }
     return json.dumps(entries, indent=1) + "\n"
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -1,23 +1,23 @@
 """A run over many files: sources in, a table out; stopped at any moment, it goes on from there."""
 
-import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from models.card import ModelCard
 from models.store import load_card
 from service.batch.errors import BatchError
-from service.batch.evidence import CAPTURE, endings
+from service.batch.evidence import endings
 from service.batch.files import File
 from service.batch.job import Job, Row, columns, digest, excused
 from service.batch.journal import Journal
+from service.batch.outputs import Outputs, link, sync
 from service.batch.record import record, record_path
 from service.batch.scorer import KNOWN, Known
 from service.batch.sources import Ours, check, find_all
@@ -28,47 +28,6 @@ Engine = Callable[[Iterable[File], Job, Known], Generator[tuple[File, Row], None
 
 PASSES = 5
 """How often a folder that changes all the time is looked through again."""
-
-LONGEST_NAME = 120
-"""Characters of a file's name that the name of its overlay has, at most."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outputs:
-    """What a run writes.
-
-    Attributes:
-        table: The table, by its suffix CSV, Parquet or JSON lines.
-        overlays: Folder for overlays, or None.
-        captures: Folder for Secondary Captures, or None.
-        names: Whether these are named like their files, and not by digest.
-    """
-
-    table: Path
-    overlays: Path | None = None
-    captures: Path | None = None
-    names: bool = False
-
-    @property
-    def unfinished(self) -> Path:
-        """Folder of a run that has not ended; beside the table, where renaming is one step."""
-        return self.table.with_name(f".{self.table.name}.unfinished")
-
-    def picture(self, number: int, row: Row, ending: str) -> Path:
-        """Where a picture of a row belongs."""
-        name = str(row["sha256"])[:8]
-        if self.names:
-            name = re.sub(r"[^\w.-]", "_", row["file"])[-LONGEST_NAME:]
-        return self._folder(ending) / f"{number:06d}-{name}{ending}"
-
-    def former(self, name: str) -> Path:
-        """Where a picture of this name is."""
-        return self._folder(name) / name
-
-    def _folder(self, ending: str) -> Path:
-        folder = self.captures if ending.endswith(CAPTURE) else self.overlays
-        assert folder
-        return folder
 
 
 @dataclass(slots=True)
@@ -195,7 +154,7 @@ def _take_over(journal: Journal, job: Job, card: ModelCard, outputs: Outputs, st
         for ending, kept in zip(endings(row, job, card), _kept(row, job, card), strict=True):
             picture = outputs.picture(number, row, ending)
             if picture.exists():
-                _link(picture, kept)
+                link(picture, kept)
                 journal.note_former(picture.name)
             else:
                 whole = False
@@ -218,7 +177,7 @@ def _score(
         [one for one in (outputs.unfinished, outputs.overlays, outputs.captures) if one],
     )
     for _ in range(PASSES):
-        total = journal.take_stock(find_all(sources, ours))
+        total = journal.take_stock(_listed(find_all(sources, ours), progress=progress))
         left = journal.left()
         if not left:
             return
@@ -237,6 +196,11 @@ def _score(
                 bar.update()
 
 
+def _listed(found: Iterable[Any], *, progress: bool) -> Iterable[Any]:
+    """The same, and the person who waits sees that something happens."""
+    return tqdm(found, "listing", unit="file", leave=False, disable=None if progress else True)
+
+
 def _finish(
     sources: Sequence[str], job: Job, card: ModelCard, outputs: Outputs, journal: Journal
 ) -> Counts:
@@ -249,14 +213,14 @@ def _finish(
             counts.add(row)
             for ending, kept in zip(endings(row, job, card), _kept(row, job, card), strict=True):
                 picture = outputs.picture(number, row, ending)
-                _link(kept, picture)
+                link(kept, picture)
                 journal.placed(picture.name)
     described = outputs.unfinished / "record"
     described.write_text(record(sources, job, card, counts.entries()), encoding="utf-8")
     record_path(outputs.table).unlink(missing_ok=True)  # never that of another table
     complete.replace(outputs.table)
     described.replace(record_path(outputs.table))
-    _sync(outputs.table.parent)
+    sync(outputs.table.parent)
     for name in journal.left_over():
         outputs.former(name).unlink(missing_ok=True)
     return counts
@@ -264,24 +228,3 @@ def _finish(
 
 def _kept(row: Row, job: Job, card: ModelCard) -> list[Path]:
     return [Path(job.kept, f"{row['sha256']}{ending}") for ending in endings(row, job, card)]
-
-
-def _link(source: Path, target: Path) -> None:
-    """Let a file appear at another place as well, in one step."""
-    temporary = target.with_name(f".{target.name}.unfinished")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(source, temporary)
-    except OSError:  # another disk, or one that knows no links
-        shutil.copyfile(source, temporary)
-    temporary.replace(target)
-    temporary.unlink(missing_ok=True)  # renaming does nothing where both are the same file
-
-
-def _sync(folder: Path) -> None:
-    """See that what was renamed in a folder stays so if the power fails."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

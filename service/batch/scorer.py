@@ -5,20 +5,20 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from imaging.errors import ImagingError
-from imaging.image import Facts, MedicalImage
+from imaging.image import Facts
 from imaging.overlay import shrink
-from imaging.preprocessing import Placement
 from imaging.reading import open_image
 from models.classifier import Classifier, Outputs, Prediction
 from models.errors import BrokenModel
 from models.store import load_card, load_one
+from service.batch.decoded import Decoded
 from service.batch.evidence import OVERLAY_SIDE, keep_evidence
 from service.batch.files import File, read
 from service.batch.job import Job, Row, digest, error_row, text
@@ -37,31 +37,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 Known = Callable[[str], bool]
 """Says whether there is a row already for the content of this digest."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Decoded:
-    """A file that only the model has yet to see. Can be sent to another process.
-
-    Attributes:
-        row: What is known of it so far.
-        square: The model's input, uint8 (S, S, 3).
-        placement: Where the picture lies on it.
-        facts: What its header said.
-        forced: What in that contradicts the model, if that is overridden.
-        picture: It as people see it, no larger than an overlay; None where none is asked for.
-        data: Its bytes, where a Secondary Capture is asked for.
-        seconds: What it has cost so far.
-    """
-
-    row: Row
-    square: np.ndarray
-    placement: Placement
-    facts: Facts
-    forced: str | None
-    picture: np.ndarray | None
-    data: bytes | None
-    seconds: float
 
 
 class Scorer:
@@ -156,9 +131,8 @@ class Scorer:
             row=row,
             square=square,
             placement=placement,
-            facts=opened.facts,
             forced=forced,
-            picture=shrink(picture.pixels, OVERLAY_SIDE) if drawn else None,
+            image=replace(picture, pixels=shrink(picture.pixels, OVERLAY_SIDE)) if drawn else None,
             data=data if captured else None,
             seconds=time.perf_counter() - start,
         )
@@ -201,12 +175,8 @@ class Scorer:
         for name, probability in zip(self.card.labels, prediction.probabilities, strict=True):
             row[f"p_{name}"] = round(float(probability), DIGITS)
         remarks = {"forced": one.forced}
-        if one.picture is not None:
-            image = MedicalImage(one.picture, one.facts)
-            missing = keep_evidence(
-                row, image, prediction, one.forced, one.data, self.classifier, self.job
-            )
-            remarks["not_captured"] = missing
+        if one.image is not None:
+            remarks["not_captured"] = keep_evidence(one, row, prediction, self.classifier, self.job)
         if said := {code: words for code, words in remarks.items() if words}:
             row |= {"error_code": next(iter(said)), "error": "; ".join(said.values())}
         return row | _cost(one.seconds + seconds + time.perf_counter() - start)

@@ -10,7 +10,8 @@ import pytest
 
 from service.batch.job import Job
 from service.batch.local import Local
-from service.batch.run import Counts, Outputs, score_sources
+from service.batch.outputs import Outputs
+from service.batch.run import Counts, score_sources
 from tests.models_factory import square_model
 
 HERE = Local(workers=0, seconds=60)

@@ -5,12 +5,15 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from imaging.overlay import encode
 from service.batch import run
 from service.batch.errors import BatchError
 from service.batch.files import File
@@ -324,6 +327,43 @@ def test_a_full_disk_ends_the_run_in_a_sentence_and_the_next_one_goes_on(
 
     assert 0 < len(again.given) < 300
     assert len(read_rows(out)) == 300
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 300 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("disks can be mounted by root only")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_disk_full_of_overlays_ends_the_run_and_a_larger_one_lets_it_go_on(
+    films: Path, job: Job, small_disk: Path, workers: int
+):
+    job, engine = dataclasses.replace(job, overlays=True), Local(workers=workers, seconds=60)
+    for number in range(20):
+        noise = np.random.default_rng(number).integers(0, 255, (200, 200), np.uint8)
+        (films / f"{number:02}.png").write_bytes(encode(noise))
+    out, overlays = small_disk / "scores.csv", small_disk / "overlays"
+
+    with pytest.raises(OSError, match="No space left"):
+        score(films, job, out, engine, overlays=overlays)
+    assert not out.exists()
+    subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
+    score(films, job, out, engine, overlays=overlays)
+
+    assert len(read_rows(out)) == len(FILES) + 20
+    assert len(list(overlays.iterdir())) == 24
+    assert {path.name for path in small_disk.iterdir()} == {
+        "overlays",
+        "scores.csv",
+        "scores.csv.run.json",
+    }
 
 
 def test_a_table_of_something_else_is_replaced_and_not_believed(films: Path, job: Job, out: Path):

@@ -78,7 +78,7 @@ def test_a_label_of_any_letters_makes_a_file_name(films: Path, job: Job, out: Pa
 
 
 def test_a_label_the_model_does_not_know_is_refused_before_any_work(films, job, out: Path):
-    with pytest.raises(BatchError, match="cat.*dark, square"):
+    with pytest.raises(BatchError, match=r"no label cat; .* knows dark, square"):
         drawn(films, dataclasses.replace(job, draw=("cat",)), out)
 
     assert not out.exists()

@@ -14,7 +14,8 @@ from pathlib import Path
 from service.batch.files import File, read
 from service.batch.job import Job, Row
 from service.batch.local import Local
-from service.batch.run import Outputs, score_sources
+from service.batch.outputs import Outputs
+from service.batch.run import score_sources
 from service.batch.scorer import Decoded, Known, Scorer
 
 CRASH, HANG, KILLED = b"CRASH", b"HANG", b"KILLED"

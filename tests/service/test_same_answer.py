@@ -10,7 +10,8 @@ import pytest
 from models.store import shipped_models
 from service.batch.job import Job
 from service.batch.local import Local
-from service.batch.run import Outputs, score_sources
+from service.batch.outputs import Outputs
+from service.batch.run import score_sources
 from tests.factories import make_color, make_dicom, make_film
 from tests.service.test_secondary_capture import STUDY
 
