@@ -82,7 +82,7 @@ def write_pictures(folder: Path, count: int) -> None:
 def score(folder: Path, model: str) -> Cost:
     """`care score` as a person starts it."""
     out = folder.with_suffix(".parquet")
-    command = [sys.executable, "-c", "from cli.main import app; app()", "score", str(folder)]
+    command = [sys.executable, "-m", "cli", "score", str(folder)]
     started = time.perf_counter()
     process = subprocess.Popen([*command, "--model", model, "--out", str(out)], cwd=ROOT)
     peaks: dict[int, int] = {}

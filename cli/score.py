@@ -77,7 +77,7 @@ def score(
         ),
     ] = None,
     provider: Annotated[
-        Literal["cpu", "cuda", "tensorrt"] | None,
+        Literal["cpu", "cuda", "tensorrt", "tensorrt-fp16"] | None,
         typer.Option(help="What runs the model.  [default: a GPU if there is one]"),
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds that one file may take.", min=0.1)] = 120,

@@ -9,12 +9,9 @@ from typing import Annotated
 import typer
 
 from cli.errors import not_installed, one_line_errors
+from service.allocator import ALLOCATOR
 
 HERE = Path(__file__).resolve().parent.parent
-
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "268435456"}
-"""For the GNU C library: keep the memory of one film for the next. To get it from the system anew,
-page by page, costs a seventh of a request; kept are at most 256 MB that are not in use."""
 
 
 @one_line_errors()

@@ -13,6 +13,7 @@
     prefix.py        under a path prefix, behind a proxy
     waiting_room.py  how many requests are worked on, and how many may wait
     batcher.py       pictures of concurrent requests share a run of the model
+    allocator.py     what the C library does with the memory of films
     log.py           the log, as JSON
     settings.py      what the environment may change
     metrics.py       what Prometheus sees

@@ -19,6 +19,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from service.allocator import ALLOCATOR
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -186,7 +188,7 @@ class _Worker:
 
     def __init__(self, make: Make) -> None:
         self.connection, theirs = Pipe()
-        environment = os.environ | ONE_THREAD | {"PYTHONPATH": _python_path()}
+        environment = ALLOCATOR | os.environ | ONE_THREAD | {"PYTHONPATH": _python_path()}
         with theirs:
             # -P: no module is taken from the folder one happens to be in
             self._process = subprocess.Popen(
