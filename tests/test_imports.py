@@ -30,6 +30,7 @@ HOMES = {
     "bentoml": {"service"},
     "ray": {"service"},
     "highdicom": {"service"},
+    "pyarrow": {"service"},
     "typer": {"cli"},
 }
 """The only packages that may import a library."""

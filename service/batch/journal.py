@@ -51,6 +51,9 @@ class Journal:
         columns: Columns of the table.
         stamps: Columns that are the same in all rows.
 
+    Attributes:
+        reuses: Whether there were rows when stock was taken.
+
     Raises:
         BatchError: Another process has it, or it cannot be read.
     """
@@ -67,7 +70,7 @@ class Journal:
             for statement in TABLES:
                 self._db.execute(statement)
         self._committed = time.monotonic()
-        self._reuses = False
+        self.reuses = False
 
     def close(self) -> None:
         """Write what has not been written, and let others have it."""
@@ -127,9 +130,9 @@ class Journal:
         Returns:
             How many there are.
         """
-        self._reuses = self.has_rows()
+        self.reuses = self.has_rows()
         with self._errors():
-            if self._reuses:
+            if self.reuses:
                 self._db.execute("CREATE INDEX IF NOT EXISTS content ON rows (sha256)")
             self._db.execute("DELETE FROM listing")
         for source, one in found:
@@ -163,8 +166,8 @@ class Journal:
             last = page[-1][:2]
 
     def knows(self, sha256: str) -> bool:
-        """Whether there is a row for a content, from before this pass over the files."""
-        return self._reuses and self._find(b"", sha256) is not None
+        """Whether there is a row for a content."""
+        return self._find(b"", sha256) is not None
 
     def reuse(self, file: File, sha256: str) -> None:
         """Give a file the row that its content had before, under this name or another.

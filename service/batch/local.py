@@ -16,7 +16,7 @@ from models.store import load_one
 from service.batch.files import File
 from service.batch.job import Job, Row, error_row
 from service.batch.scorer import Decoded, Known, Scorer
-from service.batch.workers import Lost, Make, Pool
+from service.batch.workers import Lost, Pool
 
 Scored = tuple[File, Row]
 
@@ -39,10 +39,10 @@ class Local:
     workers: int
     seconds: float
     central: bool = False
-    make: Callable[[Job, Known], Scorer] = Scorer
+    make: Callable[[Job, Known | None], Scorer] = Scorer
 
     def __call__(
-        self, files: Iterable[File], job: Job, known: Known
+        self, files: Iterable[File], job: Job, known: Known | None
     ) -> Generator[Scored, None, None]:
         """Score files, which are taken as there is time for them.
 
@@ -50,7 +50,7 @@ class Local:
             files: What to score.
             job: How.
             known: Says of a content's digest whether its row is at hand; the row given then has
-                the status `KNOWN`.
+                the status `KNOWN`. None where nothing is.
 
         Raises:
             ModelError: The model cannot be used.
@@ -61,13 +61,12 @@ class Local:
             for task in _tasks(files, job.batch):
                 yield from zip(task, scorer.score(task), strict=True)
         elif self.central:
-            decoded = self._in_pool(partial(_decode, self.make, job), files, job, known)
-            yield from _infer(scorer, decoded)
+            yield from _infer(scorer, self._in_pool(_decode, files, job, known))
         else:
-            yield from self._in_pool(partial(_score, self.make, job), files, job, known)
+            yield from self._in_pool(_score, files, job, known)
 
     def _in_pool(
-        self, make: Make, files: Iterable[File], job: Job, known: Known
+        self, work: Callable[..., Any], files: Iterable[File], job: Job, known: Known | None
     ) -> Generator[tuple[File, Any], None, None]:
         """Let workers do it.
 
@@ -76,7 +75,10 @@ class Local:
         """
         once_more: list[File] = []
         pool: Pool[Files, list[Any]] = Pool(
-            make, self.workers, seconds=lambda task: self.seconds * len(task), answer=known
+            partial(work, self.make, job, known is not None),
+            self.workers,
+            seconds=lambda task: self.seconds * len(task),
+            answer=known or (lambda sha256: False),
         )
         with pool:
             for task, done in pool.map(_tasks(files, job.batch)):
@@ -113,15 +115,15 @@ def _tasks(files: Iterable[File], size: int) -> Iterator[Files]:
         yield task
 
 
-def _score(make: Callable[[Job, Known], Scorer], job: Job, known: Known) -> Callable:
-    scorer = make(job, known)
+def _score(make: Callable, job: Job, asks: bool, ask: Known) -> Callable:
+    scorer = make(job, ask if asks else None)
     scorer.warm_up()
     scorer.classifier  # noqa: B018 - loaded before the first file's time counts
     return scorer.score
 
 
-def _decode(make: Callable[[Job, Known], Scorer], job: Job, known: Known) -> Callable:
-    scorer = make(job, known)
+def _decode(make: Callable, job: Job, asks: bool, ask: Known) -> Callable:
+    scorer = make(job, ask if asks else None)
     scorer.warm_up()
     return lambda files: [scorer.decode(file) for file in files]
 

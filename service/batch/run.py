@@ -23,7 +23,7 @@ from service.batch.scorer import KNOWN, Known
 from service.batch.sources import Ours, check, find_all
 from service.batch.table import check_suffix, read_table, write_table
 
-Engine = Callable[[Iterable[File], Job, Known], Generator[tuple[File, Row], None, None]]
+Engine = Callable[[Iterable[File], Job, Known | None], Generator[tuple[File, Row], None, None]]
 """Gives each file its row, in any order; see local.py."""
 
 PASSES = 5
@@ -181,12 +181,13 @@ def _score(
         left = journal.left()
         if not left:
             return
+        known = journal.knows if journal.reuses else None
         # disable=None: no bar where stderr is no terminal
         with (
             tqdm(
                 total=total, initial=total - left, unit="file", disable=None if progress else True
             ) as bar,
-            closing(engine(journal.to_do(), job, journal.knows)) as rows,
+            closing(engine(journal.to_do(), job, known)) as rows,
         ):
             for file, row in rows:
                 if row["status"] == KNOWN:

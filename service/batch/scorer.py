@@ -46,13 +46,13 @@ class Scorer:
 
     Args:
         job: What to do.
-        known: Asked before a file is decoded.
+        known: Asked before a file is decoded; None where there are no rows yet.
 
     Raises:
         ModelError: The model is missing, or its card is broken.
     """
 
-    def __init__(self, job: Job, known: Known = lambda sha256: False) -> None:
+    def __init__(self, job: Job, known: Known | None = None) -> None:
         self.job = job
         self.card = load_card(job.models, job.model)
         self._known = known
@@ -102,7 +102,7 @@ class Scorer:
         try:
             data = read(file)
             row["sha256"] = hashlib.sha256(data).hexdigest()
-            if self._known(row["sha256"]):
+            if self._known and self._known(row["sha256"]):
                 return row | {"status": KNOWN}
             return self._decode(data, row, start)
         except ImagingError as error:

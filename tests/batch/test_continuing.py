@@ -32,7 +32,7 @@ class Watched:
         self.given: list[str] = []
         self.scored: list[str] = []
 
-    def __call__(self, files: Iterable[File], job: Job, known: Known):
+    def __call__(self, files: Iterable[File], job: Job, known: Known | None):
         for file, row in HERE(self._noted(files), job, known):
             if row["status"] != KNOWN:
                 self.scored.append(file.name)
@@ -158,7 +158,7 @@ def test_what_a_stopped_run_did_for_other_options_is_not_taken_for_these(
 def test_errors_of_circumstance_are_tried_again_and_others_are_not(
     films: Path, job: Job, out: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def tired(files: Iterable[File], job: Job, known: Known):
+    def tired(files: Iterable[File], job: Job, known: Known | None):
         for file, row in HERE(files, job, known):
             late: Row = {"status": "error", "error_code": "timeout", "error": "too long"}
             yield file, late if file.name == "a.png" else row

@@ -38,7 +38,7 @@ class Trapped(Scorer):
         return super().decode(file)
 
 
-def make_trapped(slow: float, job: Job, known: Known) -> Trapped:
+def make_trapped(slow: float, job: Job, known: Known | None) -> Trapped:
     scorer = Trapped(job, known)
     scorer.slow = slow
     return scorer
