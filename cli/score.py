@@ -63,8 +63,8 @@ def score(
     workers: Annotated[
         int | None,
         typer.Option(
-            help="Processes to use; 0 scores in this one, where a file on which the decoder "
-            "crashes or hangs ends the run.  [default: one per core]",
+            help="Processes to use; 0 scores in this one, where nothing stops a decoder "
+            "that crashes or hangs.  [default: one per core]",
             min=0,
         ),
     ] = None,
