@@ -2,9 +2,10 @@
 
 import typer
 
+from cli.boxes import boxes
 from cli.score import score
 from cli.serve import serve
-from cli.training import boxes, compare, evaluate, export, train
+from cli.training import compare, evaluate, export, train
 
 app = typer.Typer(
     help="CARE: image diagnosis of rare diseases, with the reason shown. Not a medical device.",
@@ -26,5 +27,6 @@ app.command()(serve)
 app.command()(score)
 
 # what a model is made with
-for verb in (boxes, train, export, evaluate, compare):
+app.add_typer(boxes, name="boxes")
+for verb in (train, export, evaluate, compare):
     app.command()(verb)

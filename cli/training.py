@@ -1,4 +1,4 @@
-"""care boxes, train, export, evaluate, compare: from pictures to a model; PyTorch on use only."""
+"""care train, export, evaluate, compare: from pictures to a model; PyTorch on use only."""
 
 import json
 from pathlib import Path
@@ -134,30 +134,3 @@ def compare(
     if out:
         out.write_text(json.dumps(compared, indent=1) + "\n", encoding="utf-8")
     typer.echo(comparison_markdown(compared))
-
-
-@one_line_errors()
-def boxes(
-    data: Annotated[Path, typer.Option(help="Folder of the data set.", exists=True)],
-    out: Annotated[Path, typer.Option(help="The boxes, a CSV file.", dir_okay=False)],
-    method: Annotated[str, typer.Option(help="How saliency is found: border.")] = "border",
-    scale: Annotated[float, typer.Option(help="Boxes are scaled by this.", min=0.1, max=3)] = 1.1,
-    manifest: Annotated[str, typer.Option(help="List of the pictures, below DATA.")] = "labels.csv",
-    images: Annotated[str, typer.Option(help="Folder of the pictures, below DATA.")] = "images",
-    against: Annotated[
-        Path | None, typer.Option(help="Boxes drawn by people, to compare with.", exists=True)
-    ] = None,
-) -> None:
-    """Make lesion boxes by machine: one for each picture, written as a person would."""
-    from training.boxes.generate import compare_boxes, write_boxes
-    from training.boxes.saliency import METHODS
-    from training.config import DataSettings
-    from training.data.layouts import load_samples
-
-    if method not in METHODS:
-        fail(f"--method {method}: expected {', '.join(METHODS)}")
-    samples = load_samples(DataSettings(root=str(data), manifest=manifest, images=images))
-    fallbacks = write_boxes(samples, method, METHODS[method], out, scale=scale)
-    typer.echo(f"{out}: {len(samples.samples)} boxes, {fallbacks} of them the central fallback")
-    if against:
-        typer.echo(compare_boxes(out, against))

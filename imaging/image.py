@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 
@@ -88,6 +88,12 @@ class MedicalImage:
     pixels: np.ndarray
     facts: Facts
     voi: Voi | None = None
+
+    @classmethod
+    def of(cls, pixels: np.ndarray) -> Self:
+        """A picture that comes from no file."""
+        height, width = pixels.shape[:2]
+        return cls(pixels, Facts(kind="", width=width, height=height))
 
     @property
     def height(self) -> int:

@@ -249,6 +249,17 @@ def best_provider() -> Provider:
     return "cuda" if can and Path("/dev/nvidiactl").exists() else "cpu"
 
 
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """How every session is set up here."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Spinning threads of one session steal the cores of the next.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
+
+
 def session_for(
     graph: bytes,
     card: ModelCard,
@@ -263,12 +274,7 @@ def session_for(
         BrokenModel: It cannot be loaded, or card and graph disagree.
     """
     name = card.name
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Spinning threads of one session steal the cores of the next.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options = session_options(threads)
     if provider != "cpu":
         # The CUDA libraries that pip installs lie where no loader looks.
         onnxruntime.preload_dlls()
