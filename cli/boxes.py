@@ -181,7 +181,7 @@ def fit(
             file_okay=False,
         ),
     ] = None,
-    size: Annotated[int, typer.Option(help="Side of its input, a multiple of 16.")] = 128,
+    size: Annotated[int, typer.Option(help="Side of its input, a multiple of 32.")] = 128,
     steps: Annotated[int, typer.Option(help="Batches of 8 to learn from.", min=10)] = 400,
     seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
     layout: Layout = "manifest",

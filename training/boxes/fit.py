@@ -64,7 +64,7 @@ def fit_segmenter(
         samples: Pictures; those without box, or mask, are left out.
         out: The ONNX file, for `models.segmenter`; complete or not there.
         masks: Folder of masks, named as their pictures; None to learn from boxes.
-        size: Side of the input in pixels, a multiple of 16.
+        size: Side of the input in pixels, a multiple of 32.
         steps: How many batches of 8 to learn from.
         seed: Of weights, order and augmentation.
         workers: See `map_pictures`.
@@ -77,8 +77,8 @@ def fit_segmenter(
         DataError: There are too few pictures with boxes or masks, or a file cannot be used.
         ExportError: The graph differs from the network.
     """
-    if size % STRIDE or size < 2 * STRIDE:
-        raise ConfigError(f"size {size}: expected a multiple of {STRIDE} from {2 * STRIDE} on")
+    if size % STRIDE or size < STRIDE:
+        raise ConfigError(f"size {size}: expected a multiple of {STRIDE}")
     if masks is None:
         chosen = {item.name for item in samples.samples if len(item.boxes)}
     else:

@@ -12,7 +12,8 @@ from models.segmenter import Segmenter
 from training.errors import ExportError
 
 WIDTHS = (8, 16, 32, 64, 128)  # half a million weights: two cores fit them in minutes
-STRIDE = 2 ** (len(WIDTHS) - 1)  # what the input's side is a multiple of
+FOLD = 2  # so many pixels each way become channels of one: boxes need no finer map
+STRIDE = FOLD * 2 ** (len(WIDTHS) - 1)  # what the input's side is a multiple of
 TOLERANCE = 1e-3  # of a probability; float32 kernels against float64
 TRACED_BATCH = 7  # equals no other dimension: else the exporter takes the two for one
 
@@ -29,7 +30,8 @@ class UNet(nn.Module):
         super().__init__()
         self.evened = nn.InstanceNorm2d(3)
         self.down = nn.ModuleList(
-            _block(before, width) for before, width in zip((3, *WIDTHS), WIDTHS, strict=False)
+            _block(before, width)
+            for before, width in zip((3 * FOLD**2, *WIDTHS), WIDTHS, strict=False)
         )
         self.up = nn.ModuleList(
             _block(below + width, width)
@@ -40,6 +42,7 @@ class UNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits of lesion, (N, S, S)."""
         x = self.evened(images.to(self.head.weight.dtype).permute(0, 3, 1, 2) / 255)
+        x = nn.functional.pixel_unshuffle(x, FOLD)
         kept = []
         for n, block in enumerate(self.down):
             x = block(x if n == 0 else nn.functional.max_pool2d(x, 2))
@@ -47,7 +50,10 @@ class UNet(nn.Module):
         for block, skipped in zip(self.up, kept[-2::-1], strict=True):
             x = nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
             x = block(torch.cat([x, skipped], 1))
-        return self.head(x)[:, 0]
+        logits = nn.functional.interpolate(
+            self.head(x), scale_factor=float(FOLD), mode="bilinear", align_corners=False
+        )
+        return logits[:, 0]
 
 
 def _block(before: int, width: int) -> nn.Sequential:
