@@ -11,7 +11,6 @@ sigmoid are part of the graph: nobody outside knows which ones it was trained wi
 from pathlib import Path
 from typing import Self
 
-import cv2
 import numpy as np
 import onnxruntime
 
@@ -104,7 +103,5 @@ class Segmenter:
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         """Probability of lesion over a picture, uint8 (H, W[, 3]) → float32 (H, W)."""
-        height, width = picture.shape[:2]
-        square, _ = self.preprocessing(MedicalImage.of(picture))
-        [found] = self.run(square[None])
-        return cv2.resize(found, (width, height), interpolation=cv2.INTER_LINEAR)
+        square, placement = self.preprocessing(MedicalImage.of(picture))
+        return placement.map_to_picture(self.run(square[None])[0])

@@ -1,21 +1,26 @@
-"""Lesion boxes made by machine."""
+"""Lesion boxes made by machine: from saliency to a list of boxes."""
 
 import csv
+import multiprocessing
+import os
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from imaging.reading import read_image
 from tests.factories import as_png
 from tests.training.tiny import sample, sample_list
-from training.boxes.generate import COLUMNS, compare_boxes, find_box, iou, write_boxes
-from training.boxes.saliency import METHODS, border_contrast
+from training.boxes.find import OF_PROBABILITY, FoundBox, find_boxes, scaled
+from training.boxes.generate import COLUMNS, METHODS, Generator, write_boxes
+from training.boxes.pool import map_pictures
+from training.boxes.report import fit_of
+from training.boxes.saliency import border_contrast
+from training.data.samples import Sample, SampleList
 from training.data.tables import read_boxes
-from training.errors import DataError
+from training.errors import ConfigError, DataError
 
 SKIN, LESION = (205, 160, 140), (110, 70, 60)
 
@@ -49,13 +54,17 @@ def lesion_picture(
 PLACES = [((150, 110), (50, 38)), ((120, 95), (36, 30)), ((175, 130), (60, 45))]
 
 
+def iou(one: np.ndarray, other: np.ndarray) -> float:
+    return fit_of(one[None], other[None], 1).iou
+
+
 @pytest.mark.parametrize("hairs", [False, True])
 @pytest.mark.parametrize("corners", [False, True])
 @pytest.mark.parametrize(("center", "axes"), PLACES)
 def test_a_dark_lesion_is_found_in_spite_of_dark_corners_and_hairs(center, axes, corners, hairs):
     picture = lesion_picture(300, 225, center, axes, corners=corners, hairs=hairs)
 
-    found = find_box(border_contrast(picture))
+    [found] = Generator(method="border", scale=1)(picture)
 
     (x, y), (a, b) = center, axes
     assert iou(found.box, np.array([x - a, y - b, x + a, y + b])) > 0.6
@@ -68,28 +77,16 @@ def test_dark_corners_are_never_salient():
     saliency = border_contrast(picture)
 
     assert saliency[:12, :12].max() == saliency[-12:, -12:].max() == 0
-    assert saliency.dtype == np.float32
-    assert saliency.shape == (225, 300)
     assert saliency.max() == 1
     assert saliency[110, 150] > 0.5
 
 
-def test_gray_and_color_of_the_same_shades_give_the_same_saliency():
-    gray = lesion_picture(120, 90, (60, 45), (20, 15), corners=False, hairs=False)[..., 0]
-
-    np.testing.assert_array_equal(
-        border_contrast(gray), border_contrast(np.repeat(gray[..., None], 3, axis=2))
-    )
-
-
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"segment"}))
 @pytest.mark.parametrize("shape", [(225, 300, 3), (40, 31), (3, 3), (1, 1), (1, 200, 3)])
-def test_a_picture_without_a_lesion_gets_the_central_box_and_no_confidence(shape):
-    saliency = border_contrast(np.full(shape, 150, np.uint8))
-
-    found = find_box(saliency)
+def test_a_picture_without_a_lesion_gets_the_central_box_and_no_confidence(method, shape):
+    [found] = Generator(method=method)(np.full(shape, 150, np.uint8))
 
     height, width = shape[:2]
-    assert np.isfinite(saliency).all()
     assert found.confidence == 0
     expected = [0.2 * width, 0.2 * height, 0.8 * width, 0.8 * height]
     np.testing.assert_allclose(found.box, expected)
@@ -101,108 +98,152 @@ def blob(*box: int, shape: tuple = (200, 200), value: float = 1.0) -> np.ndarray
     return saliency
 
 
-def test_the_largest_blob_is_boxed_to_the_pixel():
-    saliency = np.maximum(blob(50, 60, 120, 100), blob(140, 140, 170, 170))
+def only(found: list[FoundBox]) -> np.ndarray:
+    [one] = found
+    return one.box
 
-    np.testing.assert_array_equal(find_box(saliency).box, [50, 60, 120, 100])
+
+TWO = np.maximum(blob(50, 60, 120, 100), blob(140, 140, 170, 170))
+
+
+def test_the_largest_blob_is_boxed_to_the_pixel():
+    np.testing.assert_array_equal(only(find_boxes(TWO)), [50, 60, 120, 100])
+
+
+def test_several_boxes_come_largest_first_and_only_as_many_as_there_are():
+    found = [one.box.tolist() for one in find_boxes(TWO, most=3)]
+
+    assert found == [[50, 60, 120, 100], [140, 140, 170, 170]]
 
 
 def test_a_blob_along_the_border_and_a_speck_are_no_lesion():
     along = np.maximum(blob(0, 0, 200, 40), blob(90, 90, 120, 130))
-    np.testing.assert_array_equal(find_box(along).box, [90, 90, 120, 130])
-    assert find_box(blob(0, 0, 200, 40)).confidence == 0
-    assert find_box(blob(100, 100, 112, 112)).confidence == 0  # 0.36 % of the picture
+    np.testing.assert_array_equal(only(find_boxes(along)), [90, 90, 120, 130])
+    assert find_boxes(blob(0, 0, 200, 40)) == []
+    assert find_boxes(blob(100, 100, 112, 112)) == []  # 0.36 % of the picture
+
+
+def test_a_segmenter_is_believed_along_the_border_and_when_lesions_are_small():
+    np.testing.assert_array_equal(
+        only(find_boxes(blob(0, 0, 200, 40, value=0.8), OF_PROBABILITY)), [0, 0, 200, 40]
+    )
+    [small] = find_boxes(blob(100, 100, 112, 112, value=0.7), OF_PROBABILITY)
+    assert small.confidence == pytest.approx(0.7)
+    assert find_boxes(blob(50, 60, 120, 100, value=0.4), OF_PROBABILITY) == []
 
 
 @pytest.mark.parametrize(("scale", "box"), [(0.5, [75, 70, 105, 90]), (1.5, [45, 50, 135, 110])])
 def test_boxes_are_scaled_about_their_centers(scale, box):
-    np.testing.assert_allclose(find_box(blob(60, 60, 120, 100), scale=scale).box, box)
+    np.testing.assert_allclose(scaled(np.array([60.0, 60, 120, 100]), scale, 200, 200), box)
 
 
 def test_a_scaled_box_ends_at_the_border():
-    np.testing.assert_allclose(find_box(blob(10, 60, 110, 160), scale=1.5).box, [0, 35, 135, 185])
+    np.testing.assert_allclose(
+        scaled(np.array([10.0, 60, 110, 160]), 1.5, 200, 200), [0, 35, 135, 185]
+    )
 
 
-boxes = st.tuples(*[st.integers(0, 20)] * 2, *[st.integers(1, 20)] * 2)
-
-
-@given(boxes, boxes)
-def test_iou_is_that_of_the_pixels(one, other):
-    canvas = np.zeros((2, 40, 40), bool)
-    for n, (x, y, w, h) in enumerate((one, other)):
-        canvas[n, y : y + h, x : x + w] = True
-    corners = [np.array([x, y, x + w, y + h], float) for x, y, w, h in (one, other)]
-
-    assert iou(*corners) == pytest.approx((canvas[0] & canvas[1]).sum() / canvas.any(0).sum())
-
-
-def made(folder: Path, *, method: str = "border") -> tuple[Path, int]:
+def pictures_in(folder: Path) -> SampleList:
     pictures = {
         "found.png": lesion_picture(300, 225, *PLACES[0], corners=False, hairs=False),
         "more/none.png": np.full((100, 160), 128, np.uint8),
+        "other.png": lesion_picture(300, 225, *PLACES[2], corners=True, hairs=True),
     }
     for name, pixels in pictures.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(as_png(pixels))
-    samples = sample_list(*(sample(name, 0, folder=folder) for name in pictures))
-    out = folder / "out" / "boxes.csv"
-    return out, write_boxes(samples, method, METHODS[method], out)
+    return sample_list(*(sample(name, 0, folder=folder) for name in pictures))
 
 
 def test_a_list_of_boxes_is_written_as_a_person_would_and_marks_the_fallback(tmp_path):
-    out, fallbacks = made(tmp_path)
+    out = tmp_path / "out" / "boxes.csv"
+
+    fallbacks = write_boxes(pictures_in(tmp_path), Generator(method="border"), out, workers=0)
 
     with out.open(newline="") as file:
         rows = list(csv.reader(file))
     assert tuple(rows[0]) == COLUMNS == ("image", "x", "y", "w", "h", "method", "confidence")
-    assert [row[0] for row in rows[1:]] == ["found.png", "more/none.png"]
+    assert [row[0] for row in rows[1:]] == ["found.png", "more/none.png", "other.png"]
     assert {row[5] for row in rows[1:]} == {"border"}
     assert float(rows[1][6]) > 0
     assert rows[2][1:5] == ["32.0", "20.0", "96.0", "60.0"]
     assert float(rows[2][6]) == 0
     assert fallbacks == 1
     assert [path.name for path in out.parent.iterdir()] == ["boxes.csv"]
-    read = read_boxes(out)["found.png"][0]
-    expected = find_box(border_contrast(read_image(tmp_path / "found.png").pixels)).box
-    np.testing.assert_allclose(read, expected, atol=0.11)
+    [expected] = Generator(method="border")(read_image(tmp_path / "found.png").pixels)
+    np.testing.assert_allclose(read_boxes(out)["found.png"][0], expected.box, atol=0.11)
 
 
-def test_a_list_of_boxes_is_complete_or_not_there(tmp_path):
-    (tmp_path / "bad.png").write_bytes(b"nothing")
-    out = tmp_path / "boxes.csv"
+def test_several_processes_write_what_one_does(tmp_path):
+    samples = pictures_in(tmp_path)
 
-    with pytest.raises(DataError, match=r"bad\.png: not a picture"):
+    for workers in (0, 2):
         write_boxes(
-            sample_list(sample("bad.png", 0, folder=tmp_path)), "border", border_contrast, out
+            samples,
+            Generator(method="fine-grained", most=2),
+            tmp_path / f"{workers}",
+            workers=workers,
         )
 
-    assert not out.exists()
+    assert (tmp_path / "0").read_bytes() == (tmp_path / "2").read_bytes()
 
 
-def test_made_boxes_are_compared_with_the_hull_of_drawn_ones(tmp_path):
-    (tmp_path / "made.csv").write_text("image,x,y,w,h\na,0,0,10,10\nb,0,0,10,10\nc,0,0,1,1\n")
-    (tmp_path / "drawn.csv").write_text("image,x,y,w,h\na,0,0,5,10\na,5,0,5,5\nb,0,0,10,4\n")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_list_of_boxes_is_complete_or_not_there(tmp_path, workers):
+    samples = pictures_in(tmp_path)
+    (tmp_path / "other.png").write_bytes(b"nothing")
 
-    words = compare_boxes(tmp_path / "made.csv", tmp_path / "drawn.csv")
+    with pytest.raises(DataError, match=r"other\.png: not a picture"):
+        write_boxes(samples, Generator(method="border"), tmp_path / "b.csv", workers=workers)
 
-    assert "on 2 pictures: mean 0.700, median 0.700, above 0.5 on 50%" in words
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["found.png", "more", "other.png"]
 
 
-def test_lists_without_a_common_picture_are_refused(tmp_path):
-    (tmp_path / "made.csv").write_text("image,x,y,w,h\na,0,0,10,10\n")
-    (tmp_path / "drawn.csv").write_text("image,x,y,w,h\nb,0,0,5,10\n")
+def test_a_list_that_was_there_stays_when_a_new_one_fails(tmp_path):
+    samples = pictures_in(tmp_path)
+    (tmp_path / "b.csv").write_text("old")
+    (tmp_path / "other.png").write_bytes(b"nothing")
 
-    with pytest.raises(DataError, match=r"made\.csv and drawn\.csv have no picture in common"):
-        compare_boxes(tmp_path / "made.csv", tmp_path / "drawn.csv")
+    with pytest.raises(DataError):
+        write_boxes(samples, Generator(method="border"), tmp_path / "b.csv", workers=0)
+
+    assert (tmp_path / "b.csv").read_text() == "old"
+
+
+def crash(item: Sample, picture: np.ndarray) -> None:
+    assert multiprocessing.parent_process()  # not the tests themselves
+    os._exit(1)
+
+
+def test_a_decoder_that_crashes_is_reported_with_the_picture_from_which_on(tmp_path):
+    with pytest.raises(DataError, match=r"a decoder crashed on found\.png or on one of"):
+        list(map_pictures(partial(crash), pictures_in(tmp_path), workers=1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"method": "wrong"}, "method 'wrong': expected border, spectral-residual, "),
+        ({"method": "segment"}, "the method segment and a segmenter go together"),
+        ({"method": "border", "segmenter": Path("m.onnx")}, "go together"),
+        ({"method": "lungs", "within_lungs": True}, "lungs cannot be looked for within the lungs"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused_before_any_picture(tmp_path, settings, words):
+    with pytest.raises(ConfigError, match=words):
+        write_boxes(pictures_in(tmp_path), Generator(**settings), tmp_path / "out" / "b.csv")
+
+    assert not (tmp_path / "out").exists()
 
 
 def test_on_ph2_boxes_scaled_by_a_tenth_fit_those_of_dermatologists(care_data):
     drawn = read_boxes(care_data / "ph2" / "boxes.csv")
+    generator = Generator(method="border")
 
     fits = []
     for name, boxes_of_it in drawn.items():
-        picture = read_image(care_data / "ph2" / "images" / name).pixels
-        fits.append(iou(find_box(border_contrast(picture), scale=1.1).box, boxes_of_it[0]))
+        [found] = generator(read_image(care_data / "ph2" / "images" / name).pixels)
+        fits.append(iou(found.box, boxes_of_it[0]))
 
     assert len(fits) == 100
     assert np.mean(fits) >= 0.70

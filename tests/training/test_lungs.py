@@ -7,8 +7,8 @@ import pytest
 from training.boxes.generate import Generator
 from training.boxes.lungs import find_lungs
 
-LEFT, RIGHT = (58, 50, 105, 190), (155, 50, 202, 190)  # of the lungs on a film of 260 x 260
-HULL = np.array([58, 50, 202, 190])
+LEFT, RIGHT = (50, 45, 115, 195), (145, 45, 210, 195)  # of the lungs on a film of 260 x 260
+HULL = np.array([50, 45, 210, 195])
 
 
 def film(
@@ -22,11 +22,11 @@ def film(
         cv2.ellipse(picture, (across, y0 + 50), (across - x0, 50), 0, 0, 360, 60, -1)
         cv2.rectangle(picture, (x0, y0 + 50), (x1, y1), 60, -1)
     for y in range(40, 200, 20):
-        cv2.line(picture, (50, y + 12), (210, y), 95, 3)  # ribs
-    cv2.rectangle(picture, (118, 0), (142, 260), 200, -1)  # spine
+        cv2.line(picture, (50, y + 12), (210, y), 80, 3)  # ribs
+    cv2.rectangle(picture, (120, 0), (140, 260), 200, -1)  # spine
     if heart:
         cv2.circle(picture, (145, 160), heart, 190, -1)
-    cv2.rectangle(picture, (30, 190), (230, 260), 190, -1)  # below the diaphragm
+    cv2.rectangle(picture, (25, 195), (235, 260), 190, -1)  # below the diaphragm
     if letters:
         letter = cv2.putText(np.zeros((260, 260), np.uint8), "R", (5, 40), 0, 1.2, 1, 3)
         picture[letter > 0] = 255
