@@ -1,10 +1,10 @@
 """A folder of pictures → boxes.csv, by one of the methods."""
 
 import csv
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from training.boxes.pool import map_pictures
 from training.boxes.saliency import SALIENCY, SIDE
 from training.data.samples import Sample, SampleList
 from training.errors import ConfigError
+
+if TYPE_CHECKING:
+    from models.segmenter import Segmenter
 
 METHODS = (*SALIENCY, "lungs", "segment", "center")
 COLUMNS = ("image", "x", "y", "w", "h", "method", "confidence")
@@ -57,13 +60,20 @@ class Generator:
     def __call__(self, picture: np.ndarray) -> list[FoundBox]:
         """Make the boxes of one picture, uint8 (H, W[, 3]); always at least one."""
         height, width = picture.shape[:2]
-        small = shrink(picture, SIDE)
+        # a segmenter may look closer than saliency does
+        finest = _segmenter(self.segmenter).preprocessing.size if self.segmenter else 0
+        small = shrink(picture, max(SIDE, finest))
         factor = np.tile([width / small.shape[1], height / small.shape[0]], 2)
         boxes = self._found(small)
         return [
             FoundBox(scaled(found.box * factor, self._scale, width, height), found.confidence)
             for found in boxes
         ] or [central_box(width, height)]
+
+    @property
+    def name(self) -> str:
+        """The method as lists and reports name it."""
+        return self.method + " within lungs" * self.within_lungs
 
     @property
     def _scale(self) -> float:
@@ -94,7 +104,7 @@ class Generator:
 
 
 @cache
-def _segmenter(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def _segmenter(path: Path) -> "Segmenter":
     # here and not above: the other methods need no ONNX Runtime
     from models.segmenter import Segmenter
 
@@ -129,7 +139,7 @@ def write_boxes(
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             made = partial(_rows, generator)
-            for rows in map_pictures(made, samples, workers=workers, doing=generator.method):
+            for rows in map_pictures(made, samples, workers=workers, doing=generator.name):
                 writer.writerows(rows)
                 fallbacks += float(rows[0][-1]) == 0
         part.replace(out)
@@ -144,5 +154,5 @@ def _rows(generator: Generator, item: Sample, picture: np.ndarray) -> list[list[
         numbers = [f"{value:.1f}" for value in (x0, y0, x1 - x0, y1 - y0)]
         # 0 is for fallbacks alone
         sure = max(confidence, 0.001) if confidence else 0
-        rows.append([item.name, *numbers, generator.method, f"{sure:.3f}"])
+        rows.append([item.name, *numbers, generator.name, f"{sure:.3f}"])
     return rows
