@@ -64,6 +64,8 @@ def map_pictures(
                 raise DataError(
                     f"a decoder crashed on {name} or on one of the pictures after it"
                 ) from error
+            finally:  # whoever stops early does not wait for pictures nobody wants
+                pool.shutdown(cancel_futures=True)
 
 
 def _call(function: Callable[[Sample, np.ndarray], Result], item: Sample) -> Result:
