@@ -12,6 +12,7 @@ from training.errors import TrainingError
 
 EXTRAS = {
     "bentoml": "serve-cpu",
+    "jinja2": "batch",
     "pyarrow": "batch",
     "onnxruntime": "serve-cpu",
     "onnx": "training",

@@ -42,8 +42,20 @@ def score(
             "or these.",
         ),
     ] = "top",
+    summary: Annotated[
+        Path | None,
+        typer.Option(
+            help="A page to write: what was scored, the highest scores of each class with their "
+            "overlays, and every error explained.",
+            dir_okay=False,
+        ),
+    ] = None,
     names: Annotated[
-        bool, typer.Option("--names", help="Name overlays like their files, not by digest.")
+        bool,
+        typer.Option(
+            "--names",
+            help="Name overlays like their files, not by digest, and name files in the summary.",
+        ),
     ] = False,
     include: Annotated[
         list[str] | None,
@@ -137,7 +149,9 @@ def score(
         seconds=timeout,
         central=provider != "cpu",
     )
-    outputs = Outputs(table=out, overlays=overlays, captures=dicom_out, names=names)
+    outputs = Outputs(
+        table=out, overlays=overlays, captures=dicom_out, summary=summary, names=names
+    )
     try:
         counts = score_sources(sources, job, outputs, local, progress=not quiet)
     except KeyboardInterrupt:
@@ -149,7 +163,7 @@ def score(
     if not counts.status:
         typer.echo(f"no files in {', '.join(sources)}; {out} has its header only", err=True)
     elif not quiet:
-        typer.echo(f"{counts.summary()}; see {out}", err=True)
+        typer.echo(f"{counts.summary()}; see {summary or out}", err=True)
     if mistakes := counts.error_code["internal_error"]:
         typer.echo(
             f"care: {mistakes} files met a mistake of this program; their rows say where", err=True

@@ -362,6 +362,7 @@ def facts(header: Header) -> Facts:
         sop_instance=_valid_uid(header, "SOPInstanceUID"),
         series=_valid_uid(header, "SeriesInstanceUID"),
         study=_valid_uid(header, "StudyInstanceUID"),
+        syntax=header.syntax.name if header.syntax.is_transfer_syntax else "",
     )
 
 

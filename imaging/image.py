@@ -59,6 +59,7 @@ class Facts:
         sop_instance: SOPInstanceUID (0008,0018); this and the next two only if valid (PS3.5 9.1).
         series: SeriesInstanceUID (0020,000E).
         study: StudyInstanceUID (0020,000D).
+        syntax: Name of the TransferSyntaxUID (0002,0010), such as "JPEG 2000 Image Compression".
     """
 
     kind: str
@@ -72,6 +73,7 @@ class Facts:
     sop_instance: str = ""
     series: str = ""
     study: str = ""
+    syntax: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,6 +4,7 @@ A row's number is known when the table is; what was drawn takes its final name t
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -31,6 +32,8 @@ def explained(row: Row, job: Job, card: ModelCard) -> list[str]:
     """The labels of a row that are drawn, as the row's own numbers have it."""
     if job.draw == TOP:
         return [row["label"]]
+    if isinstance(job.draw, Mapping):
+        return list(job.draw.get(row["sha256"], ()))
     if job.draw == POSITIVE:
         return [one for one in card.labels if row[f"p_{one}"] >= card.operating_points[one]]
     return list(job.draw)
@@ -42,7 +45,7 @@ def endings(row: Row, job: Job, card: ModelCard) -> list[str]:
         return []
     captured = row["sop_instance_uid"] and NO_CAPTURE not in (row.get("error") or "")
     kinds = [OVERLAY] * job.overlays + [CAPTURE] * bool(job.captures and captured)
-    return [_ending(one, kind, job) for one in explained(row, job, card) for kind in kinds]
+    return [drawn_as(one, kind, job) for one in explained(row, job, card) for kind in kinds]
 
 
 def keep_evidence(
@@ -72,18 +75,20 @@ def keep_evidence(
         notes = remarks(prediction, label, classifier.card, forced=one.forced is not None)
         drawn = overlay(picture, heatmap, peak=peak, label=label, notes=notes)
         if job.overlays:
-            keep(job.kept, row["sha256"] + _ending(label, OVERLAY, job), encode(drawn))
+            keep(job.kept, row["sha256"] + drawn_as(label, OVERLAY, job), encode(drawn))
         if one.data is not None and not missing:
             made = _capture(drawn, label, one, row, prediction, classifier, job)
             if isinstance(made, str):
                 missing = f"{NO_CAPTURE}: {made}"
             else:
-                keep(job.kept, row["sha256"] + _ending(label, CAPTURE, job), made)
+                keep(job.kept, row["sha256"] + drawn_as(label, CAPTURE, job), made)
     return missing
 
 
 def keep(folder: str, name: str, content: bytes) -> None:
-    """Write a file that is there completely or not at all."""
+    """Write a file that is there completely or not at all; nothing where no folder keeps it."""
+    if not folder:
+        return
     temporary = Path(folder, f".{name}.{os.getpid()}")
     temporary.write_bytes(content)
     temporary.replace(Path(folder, name))
@@ -125,5 +130,6 @@ def _capture(
         return error.problem
 
 
-def _ending(label: str, kind: str, job: Job) -> str:
+def drawn_as(label: str, kind: str, job: Job) -> str:
+    """What the name of a picture says behind the digest."""
     return kind if job.draw == TOP else f"-{quote(label, safe=' ')}{kind}"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -9,15 +10,13 @@ from typing import Any
 
 from models.card import ModelCard
 from models.classifier import Provider
+from service.batch.codes import CIRCUMSTANCES
 
 Row = dict[str, Any]
 """One line of the table, by column; a column that is missing, or None, is empty."""
 
 TOP, POSITIVE = "top", "positive"
 """Labels to draw: the most probable one; those whose probability reaches their operating point."""
-
-CIRCUMSTANCES = frozenset({"inaccessible", "crashed", "timeout", "out_of_memory", "internal_error"})
-"""Error codes that say more about the moment than about the file: the next run tries again."""
 
 BEFORE = {
     "file": str,
@@ -56,7 +55,7 @@ class Job:
         exclude: What keeps it from being scored, likewise.
         overlays: Whether to draw overlays.
         captures: Whether to make Secondary Captures of them.
-        draw: Which labels these explain: `TOP`, `POSITIVE` or labels.
+        draw: Which labels these explain: `TOP`, `POSITIVE`, labels, or labels by content's digest.
         kept: Folder for what was drawn, named by digest; "" where nothing is.
     """
 
@@ -70,7 +69,7 @@ class Job:
     exclude: dict[str, tuple[str, ...]] = field(default_factory=dict)
     overlays: bool = False
     captures: bool = False
-    draw: str | tuple[str, ...] = TOP
+    draw: str | tuple[str, ...] | Mapping[str, tuple[str, ...]] = TOP
     kept: str = ""
 
     def options(self, card: ModelCard) -> dict[str, Any]:

@@ -184,15 +184,16 @@ class Journal:
         self._put(name, own, row)
         self._commit_now_and_then()
 
-    def rows(self) -> Iterator[Row]:
-        """The rows of all files listed, in order."""
+    def rows(self) -> Iterator[tuple[File, Row]]:
+        """All files listed, in order, with their rows."""
         with self._errors():
             found = self._db.execute(
-                "SELECT listing.name, sha256, row FROM listing JOIN rows USING (name) "
-                "ORDER BY source, key"
+                "SELECT listing.name, path, member, sha256, row FROM listing "
+                "JOIN rows USING (name) ORDER BY source, key"
             )
-        for name, sha256, values in found:
-            yield self._row(name, sha256, values)
+        for name, path, member, sha256, values in found:
+            file = File(os.fsdecode(name), os.fsdecode(path), member)
+            yield file, self._row(name, sha256, values)
 
     def note_former(self, name: str) -> None:
         """Remember a picture that a former table has."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from service.batch.evidence import CAPTURE
 from service.batch.job import Row
+from service.batch.record import record_path
 
 LONGEST_NAME = 120
 """Characters of a file's name that the name of its overlay has, at most."""
@@ -21,18 +22,27 @@ class Outputs:
         table: The table, by its suffix CSV, Parquet or JSON lines.
         overlays: Folder for overlays, or None.
         captures: Folder for Secondary Captures, or None.
-        names: Whether these are named like their files, and not by digest.
+        summary: The page that sums it up, or None.
+        names: Whether pictures are named like their files, and not by digest; and whether the
+            summary names them.
     """
 
     table: Path
     overlays: Path | None = None
     captures: Path | None = None
+    summary: Path | None = None
     names: bool = False
 
     @property
     def unfinished(self) -> Path:
         """Folder of a run that has not ended; beside the table, where renaming is one step."""
         return self.table.with_name(f".{self.table.name}.unfinished")
+
+    @property
+    def files(self) -> list[Path]:
+        """All that are no pictures."""
+        page = [self.summary] if self.summary else []
+        return [self.table, record_path(self.table), *page]
 
     def picture(self, number: int, row: Row, ending: str) -> Path:
         """Where a picture of a row belongs."""

@@ -1,10 +1,10 @@
 """A run over many files: sources in, a table out; stopped at any moment, it goes on from there."""
 
 import shutil
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,56 +14,18 @@ from models.card import ModelCard
 from models.store import load_card
 from service.batch.errors import BatchError
 from service.batch.evidence import endings
-from service.batch.files import File
 from service.batch.job import Job, Row, columns, digest, excused
 from service.batch.journal import Journal
 from service.batch.outputs import Outputs, link, sync
 from service.batch.record import record, record_path
-from service.batch.scorer import KNOWN, Known
+from service.batch.scorer import KNOWN, Engine
 from service.batch.sources import Ours, check, find_all
+from service.batch.statistics import Counts, Statistics
+from service.batch.summary import Ran, check_page, write_page
 from service.batch.table import check_suffix, read_table, write_table
-
-Engine = Callable[[Iterable[File], Job, Known | None], Generator[tuple[File, Row], None, None]]
-"""Gives each file its row, in any order; see local.py."""
 
 PASSES = 5
 """How often a folder that changes all the time is looked through again."""
-
-
-@dataclass(slots=True)
-class Counts:
-    """How many rows there are.
-
-    Attributes:
-        status: By what became of their files.
-        error_code: By why, or by what is to be said of them.
-    """
-
-    status: Counter[str] = field(default_factory=Counter)
-    error_code: Counter[str] = field(default_factory=Counter)
-
-    def add(self, row: Row) -> None:
-        """Count a row."""
-        self.status[row["status"]] += 1
-        if row.get("error_code"):
-            self.error_code[row["error_code"]] += 1
-
-    def entries(self) -> dict[str, dict[str, int]]:
-        """All of them as JSON has it."""
-        return {
-            "status": dict(sorted(self.status.items())),
-            "error_code": dict(sorted(self.error_code.items())),
-        }
-
-    def summary(self) -> str:
-        """All of them in a line."""
-        forced, skipped = self.error_code["forced"], self.status["skipped"]
-        return (
-            f"{self.status.total()} files: {self.status['ok']} scored"
-            + (f", {forced} of them by force" if forced else "")
-            + (f", {skipped} skipped" if skipped else "")
-            + f", {self.status['error']} errors"
-        )
 
 
 def score_sources(
@@ -95,6 +57,7 @@ def score_sources(
         BatchError: Another run writes this table, or a source is broken.
         OSError: A source is not there, or something cannot be written.
     """
+    started = datetime.now(UTC)
     card = load_card(job.models, job.model)
     _check(sources, job, card, outputs)
     unfinished = outputs.unfinished
@@ -116,8 +79,16 @@ def score_sources(
             else:
                 _take_over(journal, job, card, outputs, stamps)
             journal.start()
-            _score(sources, job, outputs, engine, journal, progress=progress)
-            counts = _finish(sources, job, card, outputs, journal)
+            worked = _score(sources, job, outputs, engine, journal, progress=progress)
+            ran = Ran(
+                sources=sources,
+                table=outputs.table.name,
+                names=outputs.names,
+                started=started,
+                worked=worked,
+                engine=engine,
+            )
+            counts = _finish(ran, job, card, outputs, journal)
             done = True
         finally:
             if done or not journal.has_rows():
@@ -130,13 +101,15 @@ def _check(sources: Sequence[str], job: Job, card: ModelCard, outputs: Outputs) 
     if outputs.table.is_dir():  # else only the renaming would fail, after hours
         raise BatchError(f"{outputs.table} is a directory")
     check_suffix(outputs.table)
+    if outputs.summary:
+        check_page(outputs.summary)
     check(sources)
     if unknown := not isinstance(job.draw, str) and set(job.draw) - set(card.labels):
         raise BatchError(
             f"no label {', '.join(sorted(unknown))}; {card.name} knows {', '.join(card.labels)}"
         )
     folders = [one for one in (outputs.overlays, outputs.captures) if one]
-    for folder in [outputs.table.parent, *folders]:
+    for folder in [*(path.parent for path in outputs.files), *folders]:
         folder.mkdir(parents=True, exist_ok=True)
     for folder in folders:
         if any(Path(one).is_dir() and folder.samefile(one) for one in sources):
@@ -170,17 +143,18 @@ def _score(
     journal: Journal,
     *,
     progress: bool,
-) -> None:
-    """Give every file its row; files that change meanwhile, again."""
+) -> int:
+    """Give every file its row; files that change meanwhile, again. Returns how many it scored."""
+    worked = 0
     ours = Ours.at(
-        [outputs.table, record_path(outputs.table)],
+        outputs.files,
         [one for one in (outputs.unfinished, outputs.overlays, outputs.captures) if one],
     )
     for _ in range(PASSES):
         total = journal.take_stock(_listed(find_all(sources, ours), progress=progress))
         left = journal.left()
         if not left:
-            return
+            break
         known = journal.knows if journal.reuses else None
         # disable=None: no bar where stderr is no terminal
         with (
@@ -194,7 +168,9 @@ def _score(
                     journal.reuse(file, row["sha256"])
                 else:
                     journal.put(file, row)
+                    worked += 1
                 bar.update()
+    return worked
 
 
 def _listed(found: Iterable[Any], *, progress: bool) -> Iterable[Any]:
@@ -202,25 +178,31 @@ def _listed(found: Iterable[Any], *, progress: bool) -> Iterable[Any]:
     return tqdm(found, "listing", unit="file", leave=False, disable=None if progress else True)
 
 
-def _finish(
-    sources: Sequence[str], job: Job, card: ModelCard, outputs: Outputs, journal: Journal
-) -> Counts:
+def _finish(ran: Ran, job: Job, card: ModelCard, outputs: Outputs, journal: Journal) -> Counts:
     """Let the table appear, and all that belongs to it. Can be done again from the start."""
     kinds = columns(card.labels)
-    complete, counts = outputs.unfinished / "table", Counts()
+    complete, counts, statistics = outputs.unfinished / "table", Counts(), Statistics(card)
     with write_table(complete, kinds, outputs.table.suffix) as write:
-        for number, row in enumerate(journal.rows(), start=1):
+        for number, (file, row) in enumerate(journal.rows(), start=1):
             write(row)
             counts.add(row)
+            if outputs.summary:
+                statistics.add(number, file, row)
             for ending, kept in zip(endings(row, job, card), _kept(row, job, card), strict=True):
                 picture = outputs.picture(number, row, ending)
                 link(kept, picture)
                 journal.placed(picture.name)
     described = outputs.unfinished / "record"
-    described.write_text(record(sources, job, card, counts.entries()), encoding="utf-8")
+    described.write_text(record(ran.sources, job, card, counts.entries()), encoding="utf-8")
+    page = outputs.unfinished / "page"
+    if outputs.summary:
+        write_page(page, counts, statistics, ran, job, card)
+        outputs.summary.unlink(missing_ok=True)
     record_path(outputs.table).unlink(missing_ok=True)  # never that of another table
     complete.replace(outputs.table)
     described.replace(record_path(outputs.table))
+    if outputs.summary:
+        link(page, outputs.summary)
     sync(outputs.table.parent)
     for name in journal.left_over():
         outputs.former(name).unlink(missing_ok=True)

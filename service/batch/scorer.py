@@ -4,7 +4,7 @@ import hashlib
 import re
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 Known = Callable[[str], bool]
 """Says whether there is a row already for the content of this digest."""
+
+Engine = Callable[[Iterable[File], Job, Known | None], Generator[tuple[File, Row], None, None]]
+"""Gives each file its row, in any order; see local.py."""
 
 
 class Scorer:

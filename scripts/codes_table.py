@@ -1,0 +1,32 @@
+"""Write the README's table of error codes anew, from service/batch/codes.py.
+
+python -m scripts.codes_table
+"""
+
+from pathlib import Path
+
+from service.batch.codes import CODES
+
+PAGE = Path(__file__).parent.parent / "README.md"
+START, END = "<!-- codes: made by python -m scripts.codes_table -->\n", "<!-- end -->\n"
+
+
+def table() -> str:
+    """Every code with what it means and who can act, as Markdown."""
+    rows = [
+        f"| `{name}` | {code.status} | {code.means} | {code.who}: {code.act} |\n"
+        for name, code in CODES.items()
+    ]
+    head = "| `error_code` | `status` | means | who can act |\n|---|---|---|---|\n"
+    return head + "".join(rows)
+
+
+def page(text: str) -> str:
+    """The page with its table made anew."""
+    before, _, rest = text.partition(START)
+    _, _, after = rest.partition(END)
+    return before + START + table() + END + after
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
