@@ -3,6 +3,7 @@
 import typer
 
 from cli.boxes import boxes
+from cli.replay import replay
 from cli.score import score
 from cli.serve import serve
 from cli.training import compare, evaluate, export, train
@@ -25,6 +26,7 @@ def _main() -> None:
 # what a model is used with
 app.command()(serve)
 app.command()(score)
+app.command()(replay)
 
 # what a model is made with
 app.add_typer(boxes, name="boxes")

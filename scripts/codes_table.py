@@ -3,6 +3,7 @@
 python -m scripts.codes_table
 """
 
+import re
 from pathlib import Path
 
 from service.batch.codes import CODES
@@ -14,11 +15,16 @@ START, END = "<!-- codes: made by python -m scripts.codes_table -->\n", "<!-- en
 def table() -> str:
     """Every code with what it means and who can act, as Markdown."""
     rows = [
-        f"| `{name}` | {code.status} | {code.means} | {code.who}: {code.act} |\n"
+        f"| `{name}` | {code.status} | {_marked(code.means)} | {code.who.capitalize()}. "
+        f"{_marked(code.act)} | {'yes' if code.again else ''} |\n"
         for name, code in CODES.items()
     ]
-    head = "| `error_code` | `status` | means | who can act |\n|---|---|---|---|\n"
-    return head + "".join(rows)
+    head = "| `error_code` | `status` | what it means | who can act, and how | again? |\n"
+    return head + "|---|---|---|---|---|\n" + "".join(rows)
+
+
+def _marked(words: str) -> str:
+    return re.sub(r"--[a-z]+", r"`\g<0>`", words)
 
 
 def page(text: str) -> str:

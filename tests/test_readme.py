@@ -9,8 +9,10 @@ import pytest
 import typer
 
 from cli.main import app
+from scripts.codes_table import page
 from service.api import app as service
-from service.batch.job import CIRCUMSTANCES, columns
+from service.batch.codes import CODES
+from service.batch.job import columns
 from service.forms import ClassifyOptions, ExplainOptions
 
 ROOT = Path(__file__).parent.parent
@@ -57,21 +59,17 @@ def test_every_verb_and_option_of_care_exists(words: list[str]):
 
 def test_the_columns_of_a_table_are_those_that_are_written():
     section = (ROOT / "README.md").read_text().partition("## Score a folder")[2]
-    tables = [part for part in section.split("\n\n") if part.startswith("| ")][:2]
-    rows, codes = (
-        [re.findall(r"`([^`]+)`", line.split("|")[1]) for line in table.splitlines()[2:]]
-        for table in tables
-    )
-    named = [name for row in rows for name in row]
-    again = {
-        code
-        for line, row in zip(tables[1].splitlines()[2:], codes, strict=True)
-        for code in row
-        if line.split("|")[3].strip() == "yes"
-    }
+    table = next(part for part in section.split("\n\n") if part.startswith("| "))
+    rows = [re.findall(r"`([^`]+)`", line.split("|")[1]) for line in table.splitlines()[2:]]
 
-    assert named == list(columns(("<label>",)))
-    assert again == CIRCUMSTANCES
+    assert [name for row in rows for name in row] == list(columns(("<label>",)))
+
+
+def test_the_table_of_error_codes_is_made_from_the_code():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    assert text == page(text), "run python -m scripts.codes_table"
+    assert all(f"| `{code}` |" in text for code in CODES)
 
 
 @pytest.mark.parametrize("words", [w for w in commands("curl") if "-F" in w], ids=" ".join)

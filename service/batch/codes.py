@@ -42,7 +42,7 @@ CODES = {
     ),
     "too_large": Code(
         "error",
-        "More pixels or bytes than are decoded; or it unpacks to far more than its ZIP promises.",
+        "More pixels or bytes than are decoded, or far more than it is packed in within its ZIP.",
         "whoever made the file",
         "Export it smaller.",
     ),

@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from models.card import ModelCard
+from service.batch.errors import BatchError
 from service.batch.job import Job, columns, digest, library_version
 
 FORMAT = 1
 """Goes up when an entry changes its meaning."""
+
+ENTRIES = frozenset(
+    ("working_directory", "sources", "model", "options", "options_sha256", "columns", "counts")
+)
+"""What no row can be replayed without."""
 
 LIBRARIES = (
     "care-diagnosis",
@@ -34,20 +40,82 @@ def record_path(out: Path) -> Path:
 def record(sources: Sequence[str], job: Job, card: ModelCard, counts: dict[str, Any]) -> str:
     """The record as JSON; the same for the same run."""
     options = job.options(card)
-    libraries = {name: found for name in LIBRARIES if (found := library_version(name))}
     entries: dict[str, Any] = {
         "format": FORMAT,
+        "working_directory": str(Path.cwd()),
         "sources": [{"given": one, "absolute": str(Path(one).absolute())} for one in sources],
         "model": {
             "name": card.name,
             "version": card.version,
             "sha256": card.sha256,
-            "folder": str((job.models / card.name).resolve()),
+            "folder": str((job.models / card.name).absolute()),
         },
         "options": options,
         "options_sha256": digest(options),
         "columns": list(columns(card.labels)),
         "counts": counts,
-        "versions": {"python": platform.python_version(), **libraries},
+        "versions": _versions(),
     }
     return json.dumps(entries, indent=1) + "\n"
+
+
+def read_record(out: Path) -> dict[str, Any]:
+    """The record of a table.
+
+    Raises:
+        BatchError: It is not there, or is none.
+        OSError: It cannot be read.
+    """
+    path = record_path(out)
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BatchError(f"{path} is not there; it says how the table was made") from error
+    except ValueError as error:
+        raise BatchError(f"{path} is no record of a table") from error
+    if not isinstance(entries, dict) or entries.get("format") != FORMAT or ENTRIES - set(entries):
+        raise BatchError(f"{path} is no record of a table in format {FORMAT}")
+    return entries
+
+
+def recorded_job(entries: dict[str, Any], models: Path | None) -> Job:
+    """What was done with every file of a run; nothing that is drawn is kept.
+
+    Args:
+        entries: The record.
+        models: Folder of models, in place of the one recorded.
+    """
+    options, model = entries["options"], entries["model"]
+    include, exclude = (
+        {key: tuple(values) for key, values in wishes.items()}
+        for wishes in (options["include"], options["exclude"])
+    )
+    return Job(
+        models=models.absolute() if models else Path(model["folder"]).parent,
+        model=model["name"],
+        provider=options["provider"],
+        batch=options["batch"],
+        frame=options["frame"],
+        force=options["force"],
+        include=include,
+        exclude=exclude,
+        overlays=options["overlays"],
+        captures=options["captures"],
+        draw=options["draw"] if isinstance(options["draw"], str) else tuple(options["draw"]),
+    )
+
+
+def changes(entries: dict[str, Any], job: Job, card: ModelCard) -> list[str]:
+    """What a row may differ for: libraries and options that are not those of the record."""
+    was = entries["versions"] | entries["options"]
+    now = _versions() | job.options(card)
+    return [
+        f"{name} was {was.get(name)}, is {now.get(name)}"
+        for name in {**was, **now}
+        if was.get(name) != now.get(name)
+    ]
+
+
+def _versions() -> dict[str, str]:
+    libraries = {name: found for name in LIBRARIES if (found := library_version(name))}
+    return {"python": platform.python_version(), **libraries}

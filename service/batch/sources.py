@@ -18,6 +18,7 @@ from imaging.errors import ImagingError, InaccessibleFile, UnreadableImage
 from imaging.reading import cannot_open, check_kind
 from service.batch.errors import BatchError
 from service.batch.files import File, identity
+from service.batch.job import text
 
 Node = tuple[int, int]
 """Device and inode: a folder, by whatever path it is reached."""
@@ -85,6 +86,56 @@ def find_all(sources: Sequence[str], ours: Ours) -> Iterator[tuple[int, Found]]:
     for number, source in enumerate(sources):
         for found in _find(source, ours, alone=len(sources) == 1):
             yield number, found
+
+
+def find_named(sources: Sequence[str], name: str) -> Iterator[Found]:
+    """What a run over these sources calls by a name, as the table has it; where likely, first.
+
+    Raises:
+        OSError: A source is not there.
+        BatchError: It is no ZIP, or no DICOMDIR.
+    """
+    if (folder := _base(sources)) is not None:
+        found = _found(name, os.path.join(folder, name))
+        if not found.error:
+            yield found
+            if "\\" not in name:  # else it may be that of another, whose bytes are no UTF-8
+                return
+    yield from (one for _, one in find_all(sources, Ours()) if text(one.file.name) == name)
+
+
+def find_moved(source: str, name: str) -> Iterator[Found]:
+    """What may be called by a name elsewhere: the source itself, or whatever ends like the name.
+
+    Raises:
+        OSError: The source is not there.
+        BatchError: It is no ZIP, or no DICOMDIR.
+    """
+    parts = name.strip("/").split("/")
+    ends = ["/".join(parts[start:]) for start in range(len(parts))]
+    if os.path.isdir(source):
+        likely = (_found(name, os.path.join(source, end)) for end in ends)
+        yield from (found for found in likely if not found.error)
+    elif not _is_bundle(source):
+        yield _found(name, source)
+    yield from (one for _, one in find_all([source], Ours()) if text(one.file.name) in ends)
+
+
+def _base(sources: Sequence[str]) -> str | None:
+    """What the names of files are paths below of; None where they are not."""
+    if len(sources) > 1:
+        return ""
+    [source] = sources
+    if os.path.isdir(source):
+        return source
+    if source.lower().endswith(".zip"):
+        return None
+    return os.path.dirname(source) if os.path.basename(source).upper() == "DICOMDIR" else ""
+
+
+def _is_bundle(source: str) -> bool:
+    path = Path(source)
+    return path.suffix.lower() in (".zip", ".txt") or path.name.upper() == "DICOMDIR"
 
 
 def _find(source: str, ours: Ours, *, alone: bool) -> Iterator[Found]:

@@ -3,9 +3,10 @@
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,12 @@ def _in_csv(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-def _read_csv(path: Path, columns: Columns) -> Iterator[Row]:
+def _read_csv(path: Path, columns: Columns, skip: int) -> Iterator[Row]:
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
         if next(reader, None) != list(columns):
             return
-        for values in reader:
+        for values in islice(reader, skip, None):
             pairs = zip(columns.items(), values, strict=True)
             yield {name: _from_csv(value, kind) for (name, kind), value in pairs}
 
@@ -53,9 +54,9 @@ def _write_jsonl(path: Path, columns: Columns) -> Iterator[Write]:
         yield lambda row: file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _read_jsonl(path: Path, columns: Columns) -> Iterator[Row]:
+def _read_jsonl(path: Path, columns: Columns, skip: int) -> Iterator[Row]:
     with path.open(encoding="utf-8") as file:
-        for line in file:
+        for line in islice(file, skip, None):
             row = json.loads(line)
             if list(row) != list(columns):
                 return
@@ -85,14 +86,18 @@ def _write_parquet(path: Path, columns: Columns) -> Iterator[Write]:
         flush()
 
 
-def _read_parquet(path: Path, columns: Columns) -> Iterator[Row]:
+def _read_parquet(path: Path, columns: Columns, skip: int) -> Iterator[Row]:
     from pyarrow.parquet import ParquetFile
 
     with ParquetFile(path) as file:
         if file.schema_arrow != _schema(columns):
             return
-        for batch in file.iter_batches(ROW_GROUP):
-            yield from batch.to_pylist()
+        groups = list(range(file.num_row_groups))
+        while groups and (count := file.metadata.row_group(groups[0]).num_rows) <= skip:
+            skip -= count
+            del groups[0]
+        batches = file.iter_batches(ROW_GROUP, row_groups=groups)
+        yield from islice(chain.from_iterable(one.to_pylist() for one in batches), skip, None)
 
 
 def _schema(columns: Columns) -> Any:
@@ -137,24 +142,26 @@ def write_table(path: Path, columns: Columns, suffix: str) -> Iterator[Write]:
     """
     write, _ = FORMATS[suffix.lower()]
     with write(path, columns) as one:
-        yield lambda row: one({name: _or_none(row.get(name)) for name in columns})
+        yield lambda row: one(filled(row, columns))
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
-def _or_none(value: Any) -> Any:
-    return None if value == "" else value
+def filled(row: Row, columns: Iterable[str]) -> Row:
+    """A row as a table has it: every column in order, empty ones None."""
+    return {name: None if (value := row.get(name)) == "" else value for name in columns}
 
 
-def read_table(path: Path, columns: Columns) -> Iterator[Row]:
+def read_table(path: Path, columns: Columns, skip: int = 0) -> Iterator[Row]:
     """Rows of a table, empty values as None; none at all if it has other columns or is no table.
 
     Args:
         path: The table; its suffix is one of `FORMATS`.
         columns: Names and types of the columns it should have, in order.
+        skip: How many rows to leave out at the beginning.
     """
     _, read = FORMATS[path.suffix.lower()]
     try:
-        yield from read(path, columns)
+        yield from read(path, columns, skip)
     except (FileNotFoundError, ValueError, KeyError, csv.Error):
         return
