@@ -15,6 +15,10 @@
     outputs.py    what a run writes, and under which names
     table.py      CSV, Parquet, JSON lines
     record.py     how a table was made, beside it
+    statistics.py what a table comes to, in memory that does not grow with it
+    summary.py    the same as a page for people; page/ has its template and style
+    replay.py     a row of a table, worked out once more
+    codes.py      what each error code means, and who can act
     errors.py     BatchError: the run is at fault, and no file
 
 Needs no web server: nothing in here imports BentoML.

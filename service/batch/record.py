@@ -13,9 +13,10 @@ from service.batch.job import Job, columns, digest, library_version
 FORMAT = 1
 """Goes up when an entry changes its meaning."""
 
-ENTRIES = frozenset(
-    ("working_directory", "sources", "model", "options", "options_sha256", "columns", "counts")
-)
+ENTRIES = {
+    *("working_directory", "sources", "model", "options", "options_sha256"),
+    *("columns", "counts", "versions"),
+}
 """What no row can be replayed without."""
 
 LIBRARIES = (
@@ -74,7 +75,10 @@ def read_record(out: Path) -> dict[str, Any]:
     except ValueError as error:
         raise BatchError(f"{path} is no record of a table") from error
     if not isinstance(entries, dict) or entries.get("format") != FORMAT or ENTRIES - set(entries):
-        raise BatchError(f"{path} is no record of a table in format {FORMAT}")
+        raise BatchError(
+            f"{path} is no record that a row can be replayed from; care score with the same "
+            "arguments writes one"
+        )
     return entries
 
 

@@ -105,20 +105,23 @@ def find_named(sources: Sequence[str], name: str) -> Iterator[Found]:
 
 
 def find_moved(source: str, name: str) -> Iterator[Found]:
-    """What may be called by a name elsewhere: the source itself, or whatever ends like the name.
+    """What may be called by a name elsewhere: the source itself, or a path that ends like the name.
 
     Raises:
         OSError: The source is not there.
         BatchError: It is no ZIP, or no DICOMDIR.
     """
-    parts = name.strip("/").split("/")
-    ends = ["/".join(parts[start:]) for start in range(len(parts))]
-    if os.path.isdir(source):
-        likely = (_found(name, os.path.join(source, end)) for end in ends)
-        yield from (found for found in likely if not found.error)
-    elif not _is_bundle(source):
+    if os.path.isfile(source) and not _is_bundle(source):
         yield _found(name, source)
-    yield from (one for _, one in find_all([source], Ours()) if text(one.file.name) in ends)
+        return
+    wanted = f"/{name}"
+    for end in (wanted[place + 1 :] for place, letter in enumerate(wanted) if letter == "/"):
+        if os.path.isdir(source) and not (found := _found(name, os.path.join(source, end))).error:
+            yield found
+    for _, one in find_all([source], Ours()):
+        path = f"/{text(one.file.name)}"
+        if path.endswith(wanted) or wanted.endswith(path):
+            yield one
 
 
 def _base(sources: Sequence[str]) -> str | None:

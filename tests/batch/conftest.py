@@ -33,11 +33,12 @@ def score(
     *,
     overlays: Path | None = None,
     captures: Path | None = None,
+    summary: Path | None = None,
     names: bool = False,
 ) -> Counts:
     """What `care score` does, in few words."""
     sources = source if isinstance(source, list) else [str(source)]
-    outputs = Outputs(table=out, overlays=overlays, captures=captures, names=names)
+    outputs = Outputs(table=out, overlays=overlays, captures=captures, summary=summary, names=names)
     return score_sources(sources, job, outputs, engine)
 
 

@@ -13,13 +13,17 @@ from tests.factories import make_dicom, make_film
 from tests.models_factory import square_model
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def make_folder(tmp_path: Path) -> Path:
     square_model(tmp_path / "models")
     folder = tmp_path / "films"
     folder.mkdir()
     cv2.imwrite(str(folder / "good.png"), np.full((32, 32), 200, np.uint8))
     return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_folder(tmp_path)
 
 
 def care_score(folder: Path, *options: str, model: str = "square") -> Result:
@@ -64,6 +68,16 @@ def test_overlays_appear_in_the_folder_asked_for(folder: Path):
 
     assert care_score(folder, "--overlays", str(overlays)).exit_code == 0
     assert [path.name[:7] for path in overlays.iterdir()] == ["000001-"]
+
+
+def test_a_summary_appears_where_asked_for_and_is_what_one_is_told_of(folder: Path):
+    summary = folder.parent / "pages" / "summary.html"
+
+    result = care_score(folder, "--summary", str(summary))
+
+    assert result.exit_code == 0
+    assert f"see {summary}" in result.stderr
+    assert "Scores of 1 file" in summary.read_text()
 
 
 def test_the_table_makes_its_own_folder(folder: Path):
@@ -133,6 +147,7 @@ def test_captures_appear_in_the_folder_asked_for(folder: Path):
         (["--models", "missing"], "does not exist"),
         (["--out", "scores.xlsx"], "expected a name that ends in .csv, .parquet, .jsonl"),
         (["--overlay-for", "cat", "--overlays", "o"], "no label cat; square knows dark, square"),
+        (["--summary", "summary.pdf"], "expected a file's name that ends in .html, .htm"),
         (["--include", "patient=X"], "--include patient=X: expected modality or view or sop_class"),
         (["--exclude", "view"], "--exclude view: expected"),
         (["--overlay-for", "positive"], "--overlay-for: nothing is drawn without --overlays"),
