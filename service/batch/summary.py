@@ -92,6 +92,7 @@ def write_page(
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
+    ended = datetime.now(UTC)
     drawn = path.with_name("drawn")
     drawn.mkdir(exist_ok=True)
     environment = Environment(
@@ -102,7 +103,6 @@ def write_page(
     pictures = _pictures(statistics, ran.engine, job, card, drawn)
     slowest = [(place, _look(place)) for place in statistics.slowest.places()]
     options = job.options(card)
-    ended = datetime.now(UTC)
     content = environment.get_template("summary.html").render(
         style=Markup(style),
         style_sha256=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),

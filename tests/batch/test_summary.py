@@ -196,8 +196,8 @@ def test_errors_on_the_page_are_those_of_the_table_and_are_explained(
         assert CODES[str(code)].means in said
         assert f"Who can act: {CODES[str(code)].who}. {CODES[str(code)].act}" in said
         for message, those in rows.groupby("error"):
-            numbers = ", ".join(str(number) for number in those.row[:EXAMPLES])
-            more = f" … {len(those) - EXAMPLES} more" if len(those) > EXAMPLES else ""
+            numbers = ", ".join(map(str, those.row[:EXAMPLES]))
+            more = f", … {len(those) - EXAMPLES} more" if len(those) > EXAMPLES else ""
             assert f"{len(those)} {message} {numbers}{more}" in re.sub(r" ,", ",", said)
     assert 'id="code-timeout"' not in page.read_text()
 
