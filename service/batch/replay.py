@@ -126,5 +126,5 @@ def _score(found: Found, job: Job, seconds: float) -> Row:
     """Its row now; in a process of its own, for it may be a file that crashes or hangs."""
     if found.error:
         return error_row(found.file.name, found.error.code, found.error.problem)
-    [(_, row)] = Local(workers=1, seconds=seconds)([found.file], job, lambda sha256: False)
+    [(_, row)] = Local(workers=1, seconds=seconds)([found.file], job, None)
     return row

@@ -81,6 +81,8 @@ def test_a_run_killed_ten_times_gives_the_table_of_an_undisturbed_run(
             time.sleep(moments.uniform(0.1, 0.6) * whole)
             left += psutil.Process(run.pid).children() if run.poll() is None else []
             run.send_signal(signal.SIGKILL)
+        page = out.with_suffix(".html")
+        assert not page.exists() or page.read_text().endswith("</html>")
     with command(broken, models, out) as run:
         assert run.wait() == 0, run.stderr and run.stderr.read()
 
@@ -96,6 +98,7 @@ def test_a_run_killed_ten_times_gives_the_table_of_an_undisturbed_run(
     )
     assert pictures == expected
     assert len(pictures) >= 61
+    assert out.with_suffix(".html").read_text().count("data:image/webp") == 10
     assert not list(tmp_path.glob(".*"))
     _, alive = psutil.wait_procs(left, timeout=20)
     assert not alive

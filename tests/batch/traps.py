@@ -55,7 +55,8 @@ def trapped(
 def main() -> None:
     source, models, out, overlays = sys.argv[1:]
     job = Job(models=Path(models), model="square", overlays=True)
-    outputs = Outputs(table=Path(out), overlays=Path(overlays))
+    page = Path(out).with_suffix(".html")
+    outputs = Outputs(table=Path(out), overlays=Path(overlays), summary=page)
     score_sources([source], job, outputs, importable(trapped(seconds=1, slow=0.02)))
 
 
