@@ -1,6 +1,8 @@
-"""The README's commands exist as they are written there, and its links lead somewhere."""
+"""The README's commands exist as they are written there, and its links lead somewhere.
 
-import itertools
+What it shows of the API is run in tests/service/test_api_chapter.py.
+"""
+
 import re
 import shlex
 from pathlib import Path
@@ -10,19 +12,11 @@ import typer
 
 from cli.main import app
 from scripts.codes_table import page
-from service.api import app as service
 from service.batch.codes import CODES
 from service.batch.job import columns
-from service.forms import ClassifyOptions, ExplainOptions
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md", "docs/operations.md"]
-FIELDS = {
-    "/classify": ClassifyOptions.model_fields,
-    "/classify_batch": ClassifyOptions.model_fields,
-    "/explain": ExplainOptions.model_fields,
-}
-ROUTES = [route.path for route in service.routes if hasattr(route, "path")]
 
 
 def commands(program: str) -> list[list[str]]:
@@ -70,19 +64,3 @@ def test_the_table_of_error_codes_is_made_from_the_code():
 
     assert text == page(text), "run python -m scripts.codes_table"
     assert all(f"| `{code}` |" in text for code in CODES)
-
-
-@pytest.mark.parametrize("words", [w for w in commands("curl") if "-F" in w], ids=" ".join)
-def test_every_request_names_fields_the_service_knows(words: list[str]):
-    [path] = [word.removeprefix("localhost:3000") for word in words if "localhost" in word]
-    sent = {field.partition("=")[0] for flag, field in itertools.pairwise(words) if flag == "-F"}
-
-    assert "image" in sent
-    assert sent - {"image"} <= FIELDS[path].keys()
-
-
-@pytest.mark.parametrize("words", [w for w in commands("curl") if "-F" not in w], ids=" ".join)
-def test_every_address_is_one_the_service_answers(words: list[str]):
-    [path] = [word.removeprefix("localhost:3000") for word in words if "localhost" in word]
-
-    assert any(re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", known), path) for known in ROUTES)
