@@ -8,6 +8,7 @@
     secondary_capture.py  an overlay as a DICOM file for the same study
     reports.py       the shapes of the answers
     errors.py        which error becomes which HTTP status, in one envelope
+    document.py      the OpenAPI document
     front_desk.py    what every request gets: an id, a log line, counts, safe headers
     gate.py          who gets in: API keys, and pages of other origins
     prefix.py        under a path prefix, behind a proxy

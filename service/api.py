@@ -26,16 +26,16 @@ from service.answers import (
     model_metadata,
     picture_alone,
 )
+from service.document import described, document, form_schema, operation_id, refusals
 from service.errors import OURS, BadForm, handle_errors, refusal
 from service.forms import (
     ClassifyOptions,
     ExplainOptions,
     Options,
     PictureOptions,
-    form_schema,
     read_form,
 )
-from service.front_desk import FrontDesk
+from service.front_desk import FrontDesk, OneLine
 from service.gate import gate
 from service.log import set_up_logs
 from service.metrics import exposition
@@ -45,7 +45,6 @@ from service.reports import (
     BatchItem,
     BatchReport,
     ClassifyReport,
-    ErrorReport,
     ExplainReport,
     ExplanationsReport,
     LayersReport,
@@ -59,18 +58,32 @@ from service.waiting_room import WaitingRoom
 
 WEB = Path(__file__).parent / "web"
 
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status.value: {"model": ErrorReport, "description": status.phrase}
-    for status in (
-        HTTPStatus.BAD_REQUEST,
-        HTTPStatus.UNAUTHORIZED,
-        HTTPStatus.NOT_FOUND,
-        HTTPStatus.REQUEST_TIMEOUT,
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-    )
+ARRIVING = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+"""What a request with a form may be refused with before its pictures are looked at."""
+
+READING = (*ARRIVING, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+ASKING = (*READING, HTTPStatus.NOT_FOUND)
+
+WINDOW_HEADERS = {
+    "X-Care-Window-Center": "Center of the window it is seen through, of a gray DICOM file.",
+    "X-Care-Window-Width": "Its width.",
+}
+
+OVERLAY_HEADERS = {
+    "X-Care-Model": "With a picture: the model asked.",
+    "X-Care-Target": "With a picture: the labels explained, with commas between.",
+    "X-Care-Peak": "With a picture: largest evidence for each, on the scale of the logits.",
+    "X-Care-Found": "With a picture: whether each reaches its operating point, true or false.",
+    "X-Care-In-Distribution": "With a picture: false if it is unlike those of the training.",
+    "X-Care-Forced": "With a picture: whether `force` overrode what the model accepts.",
+    **WINDOW_HEADERS,
 }
 
 app = FastAPI(
@@ -79,6 +92,7 @@ app = FastAPI(
     docs_url=None,  # these pages load scripts from elsewhere, and no request leaves this host
     redoc_url=None,
     redirect_slashes=False,
+    generate_unique_id_function=operation_id,
 )
 handle_errors(app)
 app.mount("/web", StaticFiles(directory=WEB), name="web")
@@ -104,9 +118,9 @@ class CareService:
         self.room = ReadingRoom(self.settings)
         self.waiting_room = WaitingRoom(self.settings.concurrency, self.settings.queue)
         app.state.service = self
-        app.servers = [{"url": self.settings.root_path}] if self.settings.root_path else []
-        app.openapi_schema = None  # it names the servers
         app.state.gate = gate(app, self.settings)
+        written = document(app, self.settings)
+        app.openapi = lambda: written  # type: ignore[method-assign]
 
     def __is_ready__(self) -> bool:
         if problems := self.room.problems:
@@ -191,7 +205,7 @@ class CareService:
 @app.post(
     "/classify",
     response_model=ClassifyReport,
-    responses=REFUSALS,
+    responses=refusals(*ASKING),
     openapi_extra={"requestBody": form_schema(ClassifyOptions)},
 )
 async def classify(request: Request) -> Response:
@@ -201,7 +215,7 @@ async def classify(request: Request) -> Response:
 
 @app.post(
     "/classify_batch",
-    responses=REFUSALS,
+    responses=refusals(*ARRIVING),
     openapi_extra={"requestBody": form_schema(ClassifyOptions, several=True)},
 )
 async def classify_batch(request: Request) -> BatchReport:
@@ -212,12 +226,14 @@ async def classify_batch(request: Request) -> BatchReport:
 @app.post(
     "/explain",
     response_model=ExplainReport | ExplanationsReport | LayersReport,
-    responses=REFUSALS
+    responses=refusals(*ASKING)
     | {
         200: {
+            "description": "The picture that was asked for, or JSON.",
             "content": {
                 kind: {} for kind in ("image/png", "image/jpeg", "image/webp", "application/dicom")
-            }
+            },
+            "headers": described(OVERLAY_HEADERS),
         }
     },
     openapi_extra={"requestBody": form_schema(ExplainOptions)},
@@ -230,8 +246,14 @@ async def explain(request: Request) -> Response:
 @app.post(
     "/picture",
     response_class=Response,
-    responses=REFUSALS
-    | {200: {"content": {kind: {} for kind in ("image/png", "image/jpeg", "image/webp")}}},
+    responses=refusals(*READING)
+    | {
+        200: {
+            "description": "The picture.",
+            "content": {kind: {} for kind in ("image/png", "image/jpeg", "image/webp")},
+            "headers": described(WINDOW_HEADERS),
+        }
+    },
     openapi_extra={"requestBody": form_schema(PictureOptions)},
 )
 async def picture(request: Request) -> Response:
@@ -239,20 +261,20 @@ async def picture(request: Request) -> Response:
     return await _service().show(request)
 
 
-@app.get("/models")
+@app.get("/models", responses=refusals(HTTPStatus.UNAUTHORIZED))
 async def models() -> ModelsReport:
     """The models on offer."""
     classifiers = _service().room.classifiers.values()
     return ModelsReport(models=[model_entry(classifier.card) for classifier in classifiers])
 
 
-@app.get("/v2/health/live")
+@app.get("/v2/health/live", responses=refusals())
 async def live() -> LiveReport:
     """Whether the service runs, as KServe's open inference protocol asks it."""
     return LiveReport(live=True)
 
 
-@app.get("/v2/health/ready", responses={503: {"model": ReadyReport}})
+@app.get("/v2/health/ready", responses=refusals() | {503: {"model": ReadyReport}})
 async def ready(response: Response) -> ReadyReport:
     """Whether all models are loaded with the digests their cards say, likewise."""
     is_ready = _service().room.ready
@@ -260,7 +282,12 @@ async def ready(response: Response) -> ReadyReport:
     return ReadyReport(ready=is_ready)
 
 
-@app.get("/v2/models/{name}", responses={404: {"model": ErrorReport}, 503: {"model": ErrorReport}})
+@app.get(
+    "/v2/models/{name}",
+    responses=refusals(
+        HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE
+    ),
+)
 async def metadata(name: str) -> ModelMetadata:
     """What goes into a model and what comes out, likewise."""
     return model_metadata(_service().room.named(name))
@@ -276,7 +303,11 @@ async def page() -> HTMLResponse:
     return HTMLResponse(text)
 
 
-@app.get("/metrics", response_class=PlainTextResponse)
+@app.get(
+    "/metrics",
+    response_class=Response,
+    responses=refusals() | {200: {"content": {"text/plain": {}}}},
+)
 def metrics() -> Response:
     """What Prometheus sees."""
     content, kind = exposition()
@@ -285,7 +316,11 @@ def metrics() -> Response:
 
 @app.get("/livez", response_class=PlainTextResponse)
 @app.get("/healthz", response_class=PlainTextResponse)
-@app.get("/readyz", response_class=PlainTextResponse)
+@app.get(
+    "/readyz",
+    response_class=PlainTextResponse,
+    responses={503: {"description": "What is missing.", "content": {"text/plain": {}}}},
+)
 async def probe() -> Response:
     """Answered by BentoML. Listed here for the OpenAPI document, and to refuse other methods."""
     raise RuntimeError("BentoML answers this path before it gets here")
@@ -299,3 +334,4 @@ def _service() -> Any:
 CareService.add_asgi_middleware(  # type: ignore[attr-defined]
     Prefix, prefix=lambda: _service().settings.root_path
 )
+CareService.add_asgi_middleware(OneLine)  # type: ignore[attr-defined]

@@ -60,8 +60,12 @@ def _different(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Names = Annotated[tuple[Name, ...], Field(max_length=MAX_REPEATS), AfterValidator(_different)]
-Number = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
+Names = Annotated[
+    tuple[Name, ...],
+    Field(max_length=MAX_REPEATS, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_different),
+]
+Number = Annotated[int, Field(ge=1, le=999_999_999), BeforeValidator(_whole)]
 
 
 class ReadOptions(BaseModel):
@@ -84,12 +88,22 @@ class ClassifyOptions(ReadOptions):
         default=None, description="Model to ask; may be left out for a DICOM file that fits one."
     )
     force: Annotated[bool, BeforeValidator(_switch)] = Field(
-        default=False, description="Ask the model even if the file's header speaks against it."
+        default=False,
+        description="Ask the model even if the file's header speaks against it: true or false.",
     )
 
 
 class PictureOptions(ReadOptions):
     """Form fields of /picture beside `image`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "dependentRequired": {
+                "window_center": ["window_width"],
+                "window_width": ["window_center"],
+            }
+        }
+    )
 
     format: Literal["png", "jpeg", "webp"] = Field(
         default="png", description="How pictures are encoded; layers are always PNG."
@@ -99,7 +113,7 @@ class PictureOptions(ReadOptions):
         description="With window_width: show a DICOM file through this window. The model does not.",
     )
     window_width: Annotated[float, Field(ge=1e-3, le=1e9)] | None = Field(default=None)
-    max_side: Annotated[int, BeforeValidator(_whole), Field(ge=64, le=4096)] = Field(
+    max_side: Annotated[int, Field(ge=64, le=4096), BeforeValidator(_whole)] = Field(
         default=1024, description="Longer side of the picture sent back, in pixels, at most."
     )
 
@@ -163,21 +177,6 @@ async def read_form(
             f"the upload took longer than {settings.upload_timeout_s:g} seconds"
         ) from None
     return parts.files(), _checked(options, {**parts.texts, **parts.lists})
-
-
-def form_schema(options: type[ReadOptions], *, several: bool = False) -> dict[str, Any]:
-    """The form as OpenAPI's `requestBody`."""
-    schema = options.model_json_schema()
-    image: dict[str, Any] = {
-        "type": "string",
-        "contentMediaType": "application/octet-stream",
-        "description": "The picture: a DICOM, PNG, JPEG, TIFF or BMP file, whatever its name.",
-    }
-    if several:
-        image = {"type": "array", "items": image, "minItems": 1}
-    schema["properties"] = {"image": image, **schema["properties"]}
-    schema["required"] = ["image"]
-    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 
 
 def _checked(options: type[Options], texts: Mapping[str, object]) -> Options:

@@ -1,0 +1,126 @@
+"""What the service says of itself to programs: its OpenAPI document.
+
+FastAPI writes most of it from the endpoints. Here are the forms, which it does not read, the
+errors, which come in one envelope, and what depends on the settings.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+
+from service.errors import VERDICTS
+from service.forms import ReadOptions
+from service.gate import OPEN
+from service.reports import ErrorReport
+from service.settings import Settings
+
+Responses = dict[int | str, dict[str, Any]]
+
+FORM = "multipart/form-data"
+
+PICTURES = ("application/dicom", "image/png", "image/jpeg", "image/tiff", "image/bmp")
+"""Kinds of files that are read. A picture may be sent as any of them: its first bytes count."""
+
+HEADERS: Mapping[HTTPStatus, Any] = MappingProxyType(
+    {
+        HTTPStatus.UNAUTHORIZED: {
+            "WWW-Authenticate": {"description": "How to show a key.", "schema": {"type": "string"}}
+        },
+        HTTPStatus.SERVICE_UNAVAILABLE: {
+            "Retry-After": {
+                "description": "Seconds after which to try again, where `overloaded`.",
+                "schema": {"type": "integer", "minimum": 1},
+            }
+        },
+    }
+)
+
+KEYS = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
+    "basic": {"type": "http", "scheme": "basic", "description": "An API key as the password."},
+}
+
+
+def refusals(*statuses: HTTPStatus) -> Responses:
+    """The errors a call may end in, in their envelope; that of our own mistakes among them."""
+    described: Responses = {}
+    for status in (*statuses, HTTPStatus.INTERNAL_SERVER_ERROR):
+        codes = sorted({verdict.code for verdict in VERDICTS.values() if verdict.status == status})
+        words = f"{status.phrase}: {', '.join(codes)}" if codes else status.phrase
+        described[status.value] = {"model": ErrorReport, "description": words}
+        if status in HEADERS:
+            described[status.value]["headers"] = HEADERS[status]
+    return described
+
+
+def described(headers: Mapping[str, str]) -> dict[str, Any]:
+    """Headers of an answer, each with its words."""
+    return {
+        name: {"description": words, "schema": {"type": "string"}}
+        for name, words in headers.items()
+    }
+
+
+def form_schema(options: type[ReadOptions], *, several: bool = False) -> dict[str, Any]:
+    """The form as OpenAPI's `requestBody`."""
+    schema = options.model_json_schema()
+    image: dict[str, Any] = {
+        "type": "string",
+        "contentMediaType": "application/octet-stream",
+        "description": "The picture: a DICOM, PNG, JPEG, TIFF or BMP file, whatever its name.",
+    }
+    if several:
+        # an empty one among them is answered in its item
+        image = {"type": "array", "items": image, "minItems": 1}
+    else:
+        image["minLength"] = 1
+    properties = {"image": image}
+    for name, option in schema["properties"].items():
+        # A field may be left out; a form has no way to send null.
+        values = [one for one in option.pop("anyOf", []) if one["type"] != "null"]
+        option |= values[0] if values else {}
+        if option.get("default", ...) is None:
+            del option["default"]
+        properties[name] = option
+    content = {
+        "schema": schema | {"properties": properties, "required": ["image"]},
+        "encoding": {"image": {"contentType": ", ".join(PICTURES)}},
+    }
+    return {"required": True, "content": {FORM: content}}
+
+
+def operation_id(route: APIRoute) -> str:
+    """What programs made from the document call an endpoint."""
+    return "_".join(word.strip("{}") for word in route.path.strip("/").split("/"))
+
+
+def document(app: FastAPI, settings: Settings) -> dict[str, Any]:
+    """The document of an app that runs with these settings."""
+    written = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
+    )
+    several = written["paths"]["/classify_batch"]["post"]["requestBody"]["content"][FORM]
+    several["schema"]["properties"]["image"]["maxItems"] = settings.max_batch
+    keys = bool(settings.keys())
+    if keys:
+        written["components"]["securitySchemes"] = KEYS
+        written["security"] = [{name: []} for name in KEYS]
+    for path, operations in written["paths"].items():
+        for operation in operations.values():
+            if path in OPEN:
+                operation["security"] = []
+            elif not keys:
+                del operation["responses"][str(HTTPStatus.UNAUTHORIZED.value)]
+            if operation.get("parameters"):
+                # FastAPI's own refusal of a parameter; ours are texts, and any text will do.
+                del operation["responses"][str(HTTPStatus.UNPROCESSABLE_ENTITY.value)]
+    return written
