@@ -39,6 +39,7 @@ from tests.factories import (
     make_film,
 )
 from tests.models_factory import square_model
+from tests.server import in_this_process
 
 HANG_SECONDS = 60
 LARGEST_REAL_FILE = 300_000
@@ -150,11 +151,7 @@ def serve(models: Path) -> TestClient:
         "CARE_MAX_MEGAPIXELS": "4",
         "CARE_DECODE_TIMEOUT_S": "10",
     }
-    from service.api import CareService, app
-    from service.front_desk import FrontDesk
-
-    CareService()
-    return TestClient(FrontDesk(app), raise_server_exceptions=False)
+    return in_this_process()
 
 
 def run(client: TestClient, *, cases: int, seed: int, known: list[bytes]) -> tuple[Counter, list]:

@@ -19,7 +19,8 @@ from service.api import app
 from service.errors import VERDICTS
 from service.gate import OPEN
 from tests.factories import INSTANCE, as_bytes, as_jpeg, make_dicom, make_film
-from tests.service.conftest import Server
+from tests.server import Server
+from tests.service.conftest import started
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 BEFORE, CHAPTER = re.split("^## The API\n", README, flags=re.MULTILINE)
@@ -73,25 +74,10 @@ def paths(section: str) -> set[str]:
     return {re.search(rf"{HERE}(\S+)", line)[1] for line in curls(section)}
 
 
-def started(own: Path, **settings: object) -> Iterator[Server]:
-    running = Server(shipped_models(), own / "log.txt", **settings)
-    try:
-        running.wait()
-        yield running
-    finally:
-        running.stop()
-
-
-@pytest.fixture(scope="module")
-def shipped(tmp_path_factory) -> Iterator[Server]:
-    """A server with the models of the repository."""
-    yield from started(tmp_path_factory.mktemp("shipped"))
-
-
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory) -> Iterator[Server]:
-    """The same behind a key."""
-    yield from started(tmp_path_factory.mktemp("locked"), api_keys=f"reader:{KEY}")
+    """A server that asks for a key."""
+    yield from started(shipped_models(), tmp_path_factory.mktemp("locked"), api_keys=f"us:{KEY}")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from service.api import app
 from service.document import FORM, document
 from service.gate import OPEN
 from service.settings import ApiKey, Settings
-from tests.service.conftest import Server
+from tests.server import Server
 from tests.service.pictures import film, jpeg, png, square
 
 SHOWN = square(96, 80, 20, 30)

@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.service.conftest import Server
+from tests.server import Server
 from tests.service.pictures import png
 
 SLOW = png(np.zeros((6000, 6000), np.uint8))

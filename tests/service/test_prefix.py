@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.settings import Settings
-from tests.service.conftest import Server
+from tests.server import Server
 from tests.service.pictures import film, square
 
 PREFIX = "/care"

@@ -14,7 +14,7 @@ from pydicom import dcmread
 from pydicom.uid import RLELossless
 
 from tests.models_factory import square_model
-from tests.service.conftest import Server
+from tests.server import Server
 from tests.service.pictures import film, png, square
 
 NAME = "Canary^Birdie"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.service.conftest import Server
+from tests.server import Server
 from tests.service.page.conftest import SKIN, choose, watched
 
 KEY = "page-key-0123456789"
