@@ -16,7 +16,6 @@
     batcher.py       pictures of concurrent requests share a run of the model
     allocator.py     what the C library does with the memory of films
     log.py           the log, as JSON
-    memory.py        how much memory the process keeps
     settings.py      what the environment may change
     metrics.py       what Prometheus sees
     web/             the page

@@ -38,7 +38,6 @@ from service.forms import (
 from service.front_desk import FrontDesk, OneLine
 from service.gate import gate
 from service.log import set_up_logs
-from service.memory import share_heaps
 from service.metrics import exposition
 from service.prefix import Prefix
 from service.reading_room import Reading, ReadingRoom
@@ -114,7 +113,6 @@ class CareService:
     """Image diagnosis with the reason shown."""
 
     def __init__(self) -> None:
-        share_heaps()
         set_up_logs()
         self.settings = Settings()
         self.room = ReadingRoom(self.settings)

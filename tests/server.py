@@ -28,7 +28,7 @@ def in_this_process() -> TestClient:
 
 
 class Server:
-    """`bentoml serve` on a free port of this machine.
+    """`care serve` on a free port of this machine.
 
     Attributes:
         url: Where it answers.
@@ -46,13 +46,12 @@ class Server:
         own = {"TMPDIR": self.folder / "tmp", "BENTOML_HOME": self.folder / "bentoml"}
         for path in own.values():
             path.mkdir(parents=True)
-        command = [sys.executable, "-m", "bentoml", "serve", "service.api:CareService"]
+        command = [sys.executable, "-m", "cli", "serve", "--models", str(models)]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [*command, "--host", "127.0.0.1", "--port", str(port)],
                 cwd=ROOT,
                 env=os.environ
-                | {"CARE_MODELS": str(models), "BENTOML_DO_NOT_TRACK": "True"}
                 | {name: str(path) for name, path in own.items()}
                 | {f"CARE_{name.upper()}": str(value) for name, value in settings.items()},
                 stdout=output,

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from service.allocator import ALLOCATOR
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONSTRAINTS = (ROOT / "constraints.txt").read_text().splitlines()
@@ -84,6 +86,12 @@ def test_the_bento_needs_what_the_serving_extra_needs_as_pinned():
     assert {canonical(package) for package in packages} == BASE | extra("serve-cpu")
     assert set(packages) <= set(CONSTRAINTS)
     assert bento["python"]["lock_packages"] is False
+
+
+def test_the_bento_has_the_allocator_that_care_serve_has():
+    bento = yaml.safe_load((ROOT / "bentofile.yaml").read_text())
+
+    assert {entry["name"]: entry["value"] for entry in bento["envs"]} == ALLOCATOR
 
 
 def test_the_container_copies_all_that_the_command_imports():
