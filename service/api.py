@@ -26,7 +26,18 @@ from service.answers import (
     model_metadata,
     picture_alone,
 )
-from service.document import described, document, form_schema, operation_id, refusals
+from service.document import (
+    ARRIVING,
+    ASKING,
+    OVERLAY_HEADERS,
+    READING,
+    WINDOW_HEADERS,
+    document,
+    form_schema,
+    operation_id,
+    pictures,
+    refusals,
+)
 from service.errors import OURS, BadForm, handle_errors, refusal
 from service.forms import (
     ClassifyOptions,
@@ -57,34 +68,6 @@ from service.settings import Settings
 from service.waiting_room import WaitingRoom
 
 WEB = Path(__file__).parent / "web"
-
-ARRIVING = (
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.UNAUTHORIZED,
-    HTTPStatus.REQUEST_TIMEOUT,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-)
-"""What a request with a form may be refused with before its pictures are looked at."""
-
-READING = (*ARRIVING, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HTTPStatus.UNPROCESSABLE_ENTITY)
-
-ASKING = (*READING, HTTPStatus.NOT_FOUND)
-
-WINDOW_HEADERS = {
-    "X-Care-Window-Center": "Center of the window it is seen through, of a gray DICOM file.",
-    "X-Care-Window-Width": "Its width.",
-}
-
-OVERLAY_HEADERS = {
-    "X-Care-Model": "With a picture: the model asked.",
-    "X-Care-Target": "With a picture: the labels explained, with commas between.",
-    "X-Care-Peak": "With a picture: largest evidence for each, on the scale of the logits.",
-    "X-Care-Found": "With a picture: whether each reaches its operating point, true or false.",
-    "X-Care-In-Distribution": "With a picture: false if it is unlike those of the training.",
-    "X-Care-Forced": "With a picture: whether `force` overrode what the model accepts.",
-    **WINDOW_HEADERS,
-}
 
 app = FastAPI(
     title="CARE",
@@ -226,16 +209,7 @@ async def classify_batch(request: Request) -> BatchReport:
 @app.post(
     "/explain",
     response_model=ExplainReport | ExplanationsReport | LayersReport,
-    responses=refusals(*ASKING)
-    | {
-        200: {
-            "description": "The picture that was asked for, or JSON.",
-            "content": {
-                kind: {} for kind in ("image/png", "image/jpeg", "image/webp", "application/dicom")
-            },
-            "headers": described(OVERLAY_HEADERS),
-        }
-    },
+    responses=refusals(*ASKING) | pictures(OVERLAY_HEADERS, "application/dicom"),
     openapi_extra={"requestBody": form_schema(ExplainOptions)},
 )
 async def explain(request: Request) -> Response:
@@ -246,14 +220,7 @@ async def explain(request: Request) -> Response:
 @app.post(
     "/picture",
     response_class=Response,
-    responses=refusals(*READING)
-    | {
-        200: {
-            "description": "The picture.",
-            "content": {kind: {} for kind in ("image/png", "image/jpeg", "image/webp")},
-            "headers": described(WINDOW_HEADERS),
-        }
-    },
+    responses=refusals(*READING) | pictures(WINDOW_HEADERS),
     openapi_extra={"requestBody": form_schema(PictureOptions)},
 )
 async def picture(request: Request) -> Response:

@@ -6,13 +6,13 @@ errors, which come in one envelope, and what depends on the settings.
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
+from imaging.overlay import FORMATS
 from service.errors import VERDICTS
 from service.forms import ReadOptions
 from service.gate import OPEN
@@ -23,22 +23,48 @@ Responses = dict[int | str, dict[str, Any]]
 
 FORM = "multipart/form-data"
 
-PICTURES = ("application/dicom", "image/png", "image/jpeg", "image/tiff", "image/bmp")
+FILES = ("application/dicom", "image/png", "image/jpeg", "image/tiff", "image/bmp")
 """Kinds of files that are read. A picture may be sent as any of them: its first bytes count."""
 
-HEADERS: Mapping[HTTPStatus, Any] = MappingProxyType(
-    {
-        HTTPStatus.UNAUTHORIZED: {
-            "WWW-Authenticate": {"description": "How to show a key.", "schema": {"type": "string"}}
-        },
-        HTTPStatus.SERVICE_UNAVAILABLE: {
-            "Retry-After": {
-                "description": "Seconds after which to try again, where `overloaded`.",
-                "schema": {"type": "integer", "minimum": 1},
-            }
-        },
-    }
+ARRIVING = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.SERVICE_UNAVAILABLE,
 )
+"""What a request with a form may be refused with before its pictures are looked at."""
+
+READING = (*ARRIVING, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+ASKING = (*READING, HTTPStatus.NOT_FOUND)
+
+WINDOW_HEADERS = {
+    "X-Care-Window-Center": "Center of the window it is seen through, of a gray DICOM file.",
+    "X-Care-Window-Width": "Its width.",
+}
+
+OVERLAY_HEADERS = {
+    "X-Care-Model": "With a picture: the model asked.",
+    "X-Care-Target": "With a picture: the labels explained, with commas between.",
+    "X-Care-Peak": "With a picture: largest evidence for each, on the scale of the logits.",
+    "X-Care-Found": "With a picture: whether each reaches its operating point, true or false.",
+    "X-Care-In-Distribution": "With a picture: false if it is unlike those of the training.",
+    "X-Care-Forced": "With a picture: whether `force` overrode what the model accepts.",
+    **WINDOW_HEADERS,
+}
+
+REFUSAL_HEADERS: dict[HTTPStatus, Any] = {
+    HTTPStatus.UNAUTHORIZED: {
+        "WWW-Authenticate": {"description": "How to show a key.", "schema": {"type": "string"}}
+    },
+    HTTPStatus.SERVICE_UNAVAILABLE: {
+        "Retry-After": {
+            "description": "Seconds after which to try again, where `overloaded`.",
+            "schema": {"type": "integer", "minimum": 1},
+        }
+    },
+}
 
 KEYS = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
@@ -53,17 +79,20 @@ def refusals(*statuses: HTTPStatus) -> Responses:
         codes = sorted({verdict.code for verdict in VERDICTS.values() if verdict.status == status})
         words = f"{status.phrase}: {', '.join(codes)}" if codes else status.phrase
         described[status.value] = {"model": ErrorReport, "description": words}
-        if status in HEADERS:
-            described[status.value]["headers"] = HEADERS[status]
+        if status in REFUSAL_HEADERS:
+            described[status.value]["headers"] = REFUSAL_HEADERS[status]
     return described
 
 
-def described(headers: Mapping[str, str]) -> dict[str, Any]:
-    """Headers of an answer, each with its words."""
-    return {
+def pictures(headers: Mapping[str, str], *more: str) -> Responses:
+    """An answer that is a picture, of one of the formats or of more kinds; with headers."""
+    described = {
         name: {"description": words, "schema": {"type": "string"}}
         for name, words in headers.items()
     }
+    kinds = (*(f"image/{name}" for name in FORMATS), *more)
+    answer = {"description": "A picture.", "content": {kind: {} for kind in kinds}}
+    return {HTTPStatus.OK.value: answer | {"headers": described}}
 
 
 def form_schema(options: type[ReadOptions], *, several: bool = False) -> dict[str, Any]:
@@ -89,7 +118,7 @@ def form_schema(options: type[ReadOptions], *, several: bool = False) -> dict[st
         properties[name] = option
     content = {
         "schema": schema | {"properties": properties, "required": ["image"]},
-        "encoding": {"image": {"contentType": ", ".join(PICTURES)}},
+        "encoding": {"image": {"contentType": ", ".join(FILES)}},
     }
     return {"required": True, "content": {FORM: content}}
 

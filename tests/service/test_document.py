@@ -57,7 +57,8 @@ def narrowed() -> dict[str, Any]:
     described = with_files("film")
     for form in forms(described):
         options = form["schema"]["properties"]
-        options["model"] = {"type": "string", "enum": ["chest"]}
+        if "model" in options:
+            options["model"] = {"type": "string", "enum": ["chest"]}
         options["frame"]["maximum"] = 1
         del options["window"]
         if "target" in options:

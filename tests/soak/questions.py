@@ -25,7 +25,7 @@ from tests.factories import INSTANCE, as_bytes, as_jpeg, as_png, make_color, mak
 
 Manner = Literal["ask", "leave midway", "leave before the answer"]
 
-SHARES = {"classify": 40, "explain": 35, "classify_batch": 8, "others": 17}
+SHARES = {"classify": 38, "explain": 33, "picture": 6, "classify_batch": 8, "others": 15}
 """How often what is asked, among the good requests, in percent."""
 
 OVERLAYS = (
@@ -36,6 +36,8 @@ OVERLAYS = (
     {"output": "json"},
     {"output": "layers", "max_side": "512"},
 )
+
+WINDOW = {"window_center": "1500", "window_width": "2000"}
 
 
 @dataclass(frozen=True)
@@ -127,10 +129,12 @@ def good(reference: TestClient, models: Path) -> dict[str, list[Question]]:
         if picture.kind in ("film", "dicom"):
             overlays.append({"output": "dicom"})
         if picture.kind == "film":
-            overlays.append({"window_center": "1500", "window_width": "2000"})
+            overlays.append(WINDOW)
         asked["explain"] += [
             post("/explain", [picture.data], picture.fields | options) for options in overlays
         ]
+        seen = WINDOW if picture.kind == "film" else {"format": "jpeg"}
+        asked["picture"].append(post("/picture", [picture.data], seen | {"max_side": "512"}))
     for one, two in itertools.pairwise(shown):
         fields = {"model": one.model, "force": "true"}
         asked["classify_batch"].append(post("/classify_batch", [one.data, two.data], fields))
