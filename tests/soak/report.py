@@ -43,7 +43,8 @@ def written(runs: Sequence[Run], command: str) -> str:
             "# Soak",
             "",
             f"`{command}` on {len(os.sched_getaffinity(0))} cores, {platform.system()}, "
-            f"Python {platform.python_version()}, {libraries}. Clients and server share the cores.",
+            f"Python {platform.python_version()}, {libraries}. Clients and server share the cores, "
+            "maybe with other work: `benchmarks.serving` says what a request costs.",
             "",
             "Every answer is compared with the one worked out before: probabilities to six "
             "decimals, pictures byte by byte, errors by status and code.",
@@ -93,7 +94,9 @@ def _held(runs: Sequence[Run]) -> list[str]:
         "## What the server held",
         "",
         "All of its processes together. Medians of the first and the last fifth of each run, after "
-        "warming up; memory in megabytes, shared pages counted once (PSS) or for each (RSS).",
+        "warming up. Memory in megabytes, shared pages counted once (pss) or for each (rss); "
+        "files are open ones with sockets and pipes, shared are mappings of /dev/shm, left are "
+        "files in its temporary folder and BentoML's home.",
         "",
     ]
     for run in runs:
