@@ -77,8 +77,8 @@ def requests_from(described: dict[str, Any], *modes: GenerationMode) -> BaseSche
 def ambiguous(body: object) -> bool:
     """Whether what is against the document is no longer so once it is a form.
 
-    A list of one becomes the one and an empty list nothing, 0 reads as false, and whatever is sent
-    as one of several files is a file.
+    A list of one becomes the one and an empty list nothing, a number a text and 0 false, and
+    whatever is sent as one of several files is a file.
     """
     if not isinstance(body, dict):
         return False
@@ -86,6 +86,7 @@ def ambiguous(body: object) -> bool:
     files = lists.get("image", [])
     return (
         not lists.keys() <= {"image", "target"}
+        or not isinstance(body.get("model", ""), str)
         or str(body.get("force")) in {"0", "1"}
         or not all(isinstance(file, str | Binary) for file in files)
     )
