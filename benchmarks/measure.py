@@ -11,15 +11,28 @@ def interleaved(
     """Time alternatives in turn, so that a slow moment of the computer hits all of them.
 
     Returns:
-        Median milliseconds per call. A first round, which warms up, does not count.
+        Median milliseconds per call.
     """
+    times = timed_rounds(alternatives, rounds=rounds)
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def timed_rounds(
+    alternatives: Mapping[str, Callable[[], object]], *, rounds: int
+) -> dict[str, list[float]]:
+    """Milliseconds per call in every round. A first round, which warms up, is left out."""
     times: dict[str, list[float]] = {name: [] for name in alternatives}
     for _ in range(rounds + 1):
         for name, call in alternatives.items():
             start = time.perf_counter()
             call()
             times[name].append((time.perf_counter() - start) * 1000)
-    return {name: statistics.median(taken[1:]) for name, taken in times.items()}
+    return {name: taken[1:] for name, taken in times.items()}
+
+
+def ratio(times: Mapping[str, list[float]], one: str, other: str) -> float:
+    """Median over the rounds of one alternative's time by another's in the same round."""
+    return statistics.median(a / b for a, b in zip(times[one], times[other], strict=True))
 
 
 def show(title: str, medians: Mapping[str, float]) -> None:

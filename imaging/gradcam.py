@@ -24,8 +24,9 @@ def class_maps(activations: Array, weights: Array) -> Array:
         One signed map per class, shape (N, C, h, w), on the scale of the logits.
     """
     n, k, h, w = activations.shape  # type: ignore[attr-defined]
+    classes = weights.shape[-2]  # type: ignore[attr-defined]
     maps = weights @ activations.reshape(n, k, h * w)  # type: ignore[attr-defined, operator]
-    return maps.reshape(n, -1, h, w)
+    return maps.reshape(n, classes, h, w)
 
 
 def gradcam(activations: Array, weights: Array) -> Array:

@@ -3,6 +3,10 @@
 For a picture with lesion boxes, the Grad-CAM map of its true class - signed, no ReLU - is scaled
 to [0, 1] on its own coarse grid, stretched over the input, and then rewarded for lying inside the
 boxes, up to a point, and punished for lying outside.
+
+Stretching is linear, and so are the sums over a mask: instead of the maps (S, S), which would have
+to be differentiated, the masks go through the transposed stretch, down to the coarse grid. The
+numbers are the same.
 """
 
 from typing import NamedTuple
@@ -28,27 +32,49 @@ class AttentionTerms(NamedTuple):
     outside: Tensor
 
 
-def attention_maps(maps: Tensor, size: int) -> Tensor:
-    """Scale signed maps to [0, 1] and stretch them over the input.
+def attention_maps(maps: Tensor) -> Tensor:
+    """Scale signed maps to [0, 1], each on its own coarse grid.
 
-    Each map is scaled on its own coarse grid, before it is stretched. A flat map, which says
-    nothing about where, becomes 0 everywhere and gives no gradient.
+    A flat map, which says nothing about where, becomes 0 everywhere and gives no gradient.
 
     Args:
         maps: Signed Grad-CAM of the true class, (M, h, w).
-        size: Side S of the input, in pixels.
 
     Returns:
-        Attention F, float32 (M, S, S).
+        Attention F before it is stretched, float32 (M, h, w).
     """
     maps = maps.float()
     above = maps - maps.amin((1, 2), keepdim=True)
     highest = above.amax((1, 2), keepdim=True)
     flat = highest < FLAT + ROUNDING * maps.abs().amax((1, 2), keepdim=True)
-    scaled = torch.where(flat, 0.0, above / highest.masked_fill(flat, 1.0))
+    return torch.where(flat, 0.0, above / highest.masked_fill(flat, 1.0))
+
+
+def coarse_masks(masks: Tensor, height: int, width: int) -> Tensor:
+    """Bring masks to a map's grid: their weight on each cell once the map is stretched over them.
+
+    The transposed bilinear stretch. The sum of a mask times a stretched map is that of the coarse
+    mask times the map, and a mask's own sum stays what it was.
+
+    Args:
+        masks: Weights of pixels, float32 (M, S, S).
+        height: Rows h of the map.
+        width: Its columns w.
+
+    Returns:
+        Weights of cells, float32 (M, h, w).
+    """
+    with torch.autocast(masks.device.type, enabled=False):
+        rows, columns = (_stretch(cells, masks) for cells in (height, width))
+        return rows @ masks @ columns.T
+
+
+def _stretch(cells: int, masks: Tensor) -> Tensor:
+    """How much each pixel of a line takes from each cell, (cells, S)."""
+    unit_maps = torch.eye(cells, device=masks.device)[None]
     return torch.nn.functional.interpolate(
-        scaled[:, None], size=(size, size), mode="bilinear", align_corners=False
-    )[:, 0]
+        unit_maps, size=masks.shape[2], mode="linear", align_corners=False
+    )[0]
 
 
 def attention_terms(
@@ -57,10 +83,10 @@ def attention_terms(
     """Equations 3 and 4: reward attention inside lesion boxes, up to tau; punish it outside.
 
     Args:
-        attention: F in [0, 1], (M, S, S).
-        inside: M_in, 1 inside any lesion box, 0 elsewhere, (M, S, S).
-        outside: M_out, weight of each pixel outside the boxes, 0 inside, (M, S, S). All 0 where
-            the boxes fill the picture: then there is nothing to punish and L_out is 0.
+        attention: F in [0, 1], (M, h, w).
+        inside: M_in, 1 inside any lesion box, 0 elsewhere, brought to the map's grid, (M, h, w).
+        outside: M_out, weight of each pixel outside the boxes, 0 inside, likewise, (M, h, w). All
+            0 where the boxes fill the picture: then there is nothing to punish and L_out is 0.
         tau: Mean attention beyond which a box earns no further reward, in (0, 1].
     """
     mean_inside = (attention * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from imaging.preprocessing import Preprocessing
-from training.attention import attention_maps, attention_terms
+from training.attention import attention_maps, attention_terms, coarse_masks
 from training.config import AttentionSettings, SamplerSettings, StageSettings, TrainingRun
 from training.data.augmentation import Augmentation
 from training.data.cache import PictureCache
@@ -72,14 +72,17 @@ def training_step(
         shared: Mean of a number over all processes, so that their mean losses are those of the
             whole batch.
     """
-    attended = None if care is None else batch.labels
-    logits, maps, _ = network(batch.images, attended, detach=not (care and care.head_learns))
-    l_c = classification_loss(classify, logits, batch, shared)
-    if care is None or maps is None:
+    if care is None:
+        l_c = classification_loss(classify, network(batch.images).logits, batch, shared)
         return StepLosses(l_c, l_c, torch.zeros_like(l_c), torch.zeros_like(l_c))
 
-    attention = attention_maps(maps[batch.boxed], batch.images.shape[1])
-    inside, outside = attention_terms(attention, batch.inside, batch.outside, tau=care.tau)
+    logits, maps, _ = network(
+        batch.images, batch.labels, pictures=batch.boxed, detach=not care.head_learns
+    )
+    assert maps is not None  # labels were given
+    l_c = classification_loss(classify, logits, batch, shared)
+    masks = (coarse_masks(each, *maps.shape[1:]) for each in (batch.inside, batch.outside))
+    inside, outside = attention_terms(attention_maps(maps), *masks, tau=care.tau)
     boxed = shared(torch.tensor(float(len(batch.boxed)), device=l_c.device)).clamp(min=1e-6)
     l_in, l_out = inside.sum() / boxed, outside.sum() / boxed
     l_a = l_in + care.lam * l_out

@@ -33,7 +33,8 @@ class Outputs(NamedTuple):
 
     Attributes:
         logits: Class scores, (N, C).
-        maps: Signed Grad-CAM of the label asked for, float32 (N, h, w); None if none was.
+        maps: Signed Grad-CAM of the label asked for, float32 (N, h, w), or (M, h, w) of the
+            pictures asked for; None if none was.
         embedding: Pooled features, (N, K).
     """
 
@@ -181,21 +182,29 @@ class Network(nn.Module):
         return self.features(self.normalized(images))
 
     def forward(
-        self, images: Tensor, labels: Tensor | None = None, *, detach: bool = True
+        self,
+        images: Tensor,
+        labels: Tensor | None = None,
+        *,
+        pictures: Tensor | None = None,
+        detach: bool = True,
     ) -> Outputs:
         """Classify pictures and, if labels are given, map the evidence for them.
 
         Args:
             images: uint8 or float in [0, 255], (N, S, S, 3).
             labels: Class whose Grad-CAM is wanted, (N,); None for no maps.
+            pictures: Indices of the pictures whose maps are wanted, (M,); None for all.
             detach: Treat the Grad-CAM weights as constants, as the CARE paper does; else gradients
                 of the maps reach the head too.
         """
         activations = self.activations(images)
-        maps = None
-        if labels is not None:
-            maps = self.maps(activations, labels, detach=detach)
-        return self.classify(activations)._replace(maps=maps)
+        outputs = self.classify(activations)
+        if labels is None:
+            return outputs
+        if pictures is not None:
+            activations, labels = activations[pictures], labels[pictures]
+        return outputs._replace(maps=self.maps(activations, labels, detach=detach))
 
     def classify(self, activations: Tensor) -> Outputs:
         """Class scores and embedding from the map, without maps."""
@@ -212,9 +221,8 @@ class Network(nn.Module):
         with torch.autocast(activations.device.type, enabled=False):
             activations = activations.float()
             cotangent = nn.functional.one_hot(labels, self.classes).float()
-            weights = self.gradcam_weights(activations, cotangent)
-            if detach:
-                weights = weights.detach()
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
+                weights = self.gradcam_weights(activations, cotangent)
             return class_maps(activations, weights[:, None])[:, 0]
 
     def gradcam_weights(self, activations: Tensor, cotangent: Tensor) -> Tensor:

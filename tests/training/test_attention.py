@@ -19,7 +19,7 @@ from tests.training.tiny import (
     tiny_network,
     tiny_pictures,
 )
-from training.attention import attention_maps, attention_terms, outside_mask
+from training.attention import attention_maps, attention_terms, coarse_masks, outside_mask
 from training.config import AttentionSettings
 from training.fit import training_step
 from training.losses import CrossEntropy
@@ -60,17 +60,35 @@ def signed_maps(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
 def test_maps_are_scaled_on_their_coarse_grid_and_then_stretched(shape, scale):
     maps = scale * signed_maps(3, *shape) - scale
+    masks = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
 
-    attention = attention_maps(maps, 32)
+    found = (attention_maps(maps) * coarse_masks(masks, *shape)).sum((1, 2))
 
-    np.testing.assert_allclose(attention, reference_attention(maps.numpy(), 32), atol=2e-6)
+    stretched = reference_attention(maps.numpy(), 32)
+    np.testing.assert_allclose(found, (stretched * masks.numpy()).sum((1, 2)), rtol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (14, 14), (4, 6), (1, 3), (32, 32)])
+def test_masks_meet_a_map_on_its_grid_as_they_would_its_stretched_copy(shape):
+    random = torch.Generator().manual_seed(1)
+    maps = torch.rand(2, *shape, generator=random, dtype=torch.float64).requires_grad_()
+    masks = torch.rand(2, 32, 32, generator=random)
+    stretched = interpolate(maps[:, None], size=(32, 32), mode="bilinear")[:, 0]
+    [expected] = torch.autograd.grad((stretched * masks.double()).sum(), maps)
+
+    found = coarse_masks(masks, *shape)
+
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.sum((1, 2)), masks.sum((1, 2)))
+    assert coarse_masks(masks[:0], *shape).shape == (0, *shape)
 
 
 def test_the_highest_cell_may_lie_between_pixels_so_the_stretched_peak_is_below_one():
     maps = torch.zeros(1, 4, 4)
     maps[0, 1, 2] = 5.0
+    pixels = torch.eye(64).reshape(64, 8, 8)  # one mask for each pixel
 
-    peak = attention_maps(maps, 8).max()
+    peak = (attention_maps(maps) * coarse_masks(pixels, 4, 4)).sum((1, 2)).max()
 
     assert peak == pytest.approx((0.75**2), abs=1e-6)  # after stretching it would have been 1
 
@@ -81,7 +99,7 @@ def test_a_flat_map_is_no_attention_and_has_finite_zero_gradients(value):
     maps[1] = signed_maps(4, 4)
     maps.requires_grad_()
 
-    attention = attention_maps(maps, 8)
+    attention = attention_maps(maps)
     attention.square().sum().backward()
 
     assert (attention[0] == 0).all()
@@ -93,18 +111,18 @@ def test_a_flat_map_is_no_attention_and_has_finite_zero_gradients(value):
 @pytest.mark.parametrize("tau", [0.1, 0.5, 1.0])
 @pytest.mark.parametrize("slope", [0.0, 0.05])
 def test_both_halves_equal_the_equations_in_float64(tau, slope):
-    attention = attention_maps(signed_maps(3, 4, 4), SIDE)
+    maps = signed_maps(3, 4, 4)
     masks = [*MASKS.values(), rectangles([(0, 0, SIDE, SIDE)])]
     outside = np.array([outside_mask(mask, slope=slope) for mask in masks])
 
     found = attention_terms(
-        attention,
-        torch.tensor(np.array(masks), dtype=torch.float32),
-        torch.tensor(outside),
+        attention_maps(maps),
+        coarse_masks(torch.tensor(np.array(masks), dtype=torch.float32), 4, 4),
+        coarse_masks(torch.tensor(outside), 4, 4),
         tau=tau,
     )
 
-    l_in, l_out = reference_terms(attention.numpy(), masks, outside, tau)
+    l_in, l_out = reference_terms(reference_attention(maps.numpy(), SIDE), masks, outside, tau)
     np.testing.assert_allclose(found.inside, l_in, rtol=2e-6)
     np.testing.assert_allclose(found.outside, l_out, rtol=2e-6, atol=1e-12)
     assert found.outside[2] == 0  # the box fills the picture
@@ -176,8 +194,9 @@ def test_the_total_is_that_of_the_paper_averaged_over_the_boxed_pictures(alpha, 
     assert found.total.item() == pytest.approx(total, rel=1e-5)
 
 
-def test_without_boxes_in_the_batch_there_is_no_attention_loss_and_no_nan():
-    network = tiny_network("linear")
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_boxes_in_the_batch_there_is_no_attention_loss_and_no_nan(kind):
+    network = tiny_network(kind)
     batch = make_batch(tiny_pictures(), LABELS)
     care = AttentionSettings(attend=("all",), alpha=0.25)
 
@@ -301,7 +320,7 @@ def test_maps_are_float32_under_autocast(kind):
         activations = network.activations(tiny_pictures())
         assert activations.dtype == torch.bfloat16  # the forward pass does run in half
         maps = network.maps(activations, labels)
-        attention = attention_maps(maps, SIDE)
+        attention = attention_maps(maps)
 
     assert maps.dtype == attention.dtype == torch.float32
     exact = backpropagated_maps(network, activations, labels)

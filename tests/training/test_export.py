@@ -10,7 +10,7 @@ import training.export
 from imaging.preprocessing import Preprocessing
 from models.card import Accepts, ModelCard
 from models.classifier import Classifier
-from training.attention import attention_maps, attention_terms
+from training.attention import attention_maps, attention_terms, coarse_masks
 from training.errors import ConfigError, ExportError
 from training.export import export_model
 from training.network import Network, build_network
@@ -58,7 +58,8 @@ def train_a_little(network: Network, size: int) -> None:
         images = torch.randint(0, 256, (2, size, size, 3), generator=random, dtype=torch.uint8)
         labels = torch.tensor([0, 2])
         logits, maps, _ = network(images, labels)
-        terms = attention_terms(attention_maps(maps, size), inside, 1 - inside, tau=0.5)
+        masks = (coarse_masks(mask, *maps.shape[1:]) for mask in (inside, 1 - inside))
+        terms = attention_terms(attention_maps(maps), *masks, tau=0.5)
         loss = torch.nn.functional.cross_entropy(logits, labels) + sum(terms).mean()
         optimizer.zero_grad()
         loss.backward()

@@ -51,6 +51,19 @@ def test_logits_do_not_depend_on_whether_maps_are_asked_for(kind):
     assert without.embedding.shape == (5, 8)
 
 
+@pytest.mark.parametrize("detach", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_maps_of_some_pictures_are_theirs_among_all(kind, detach):
+    network = tiny_network(kind).eval()
+    labels, some = torch.tensor([0, 3, 1, 3, 2]), torch.tensor([3, 0])
+
+    every = network(tiny_pictures(), labels, detach=detach).maps
+    torch.testing.assert_close(
+        network(tiny_pictures(), labels, pictures=some, detach=detach).maps, every[some]
+    )
+    assert network(tiny_pictures(), labels, pictures=some[:0]).maps.shape == (0, *every.shape[1:])
+
+
 def test_vector_norm_is_layer_norm_and_so_is_its_gradient():
     torch.manual_seed(0)
     norm = nn.LayerNorm(6, eps=1e-6).double()

@@ -1,0 +1,235 @@
+"""What attention costs a training step, and whether the loader keeps up.
+
+    python -m benchmarks.training [--quick] [--networks NAME ...] [--steps NAME ...] [--no-loader]
+
+Steps are timed in turn on one network: forward, backward and optimizer, as `care train` runs them
+(channels_last, bfloat16 autocast), 32 pictures of 224 pixels, half of them with boxes.
+
+    plain             the classification loss alone
+    care              ours: the map's weights in closed form or from the head alone
+    two backward      Grad-CAM as one usually has it, and as the paper's authors published it: a
+                      backward pass of the true classes' scores through the whole network, caught
+                      by a hook at the map, then the backward pass of the loss
+    gradient at map   the same with the gradient asked for at the map only
+
+Ratios are medians over the rounds of one step's time by another's of the same round. The loader's
+rate is that of two workers with a real run's augmentation, on generated pictures with boxes. The
+last line is the worst ratio of a CARE step to a plain one.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from benchmarks.measure import ratio, show, timed_rounds
+from imaging.gradcam import class_maps
+from imaging.preprocessing import Preprocessing
+from training.attention import attention_terms
+from training.config import AttentionSettings, SamplerSettings, TrainingRun
+from training.data.augmentation import Augmentation
+from training.data.cache import PictureCache
+from training.data.dataset import Batch, PictureDataset, loader
+from training.data.samplers import Plain
+from training.data.samples import Sample, SampleList
+from training.fit import classification_loss, mean_over, training_step
+from training.losses import CostSensitive
+from training.network import Network, build_network, freeze_batch_norm
+
+SIZE, BATCH, CLASSES = 224, 32, 7
+NETWORKS = {"resnet18": 1.05, "mobilenet_v2": 1.05, "vgg11": 1.15}
+"""Networks, and what a CARE step may cost at most, in plain steps."""
+TWO_BACKWARD = 0.75  # what it may cost at most, in steps of the two-backward scheme
+APPETITE = 3.0  # how many times what the network eats the loader must deliver
+CARE = AttentionSettings(attend=("all",))
+PICTURES = 512  # of the generated set
+RECIPE = Path(__file__).parent.parent / "training" / "runs" / "dermoscopy.toml"
+
+
+@dataclass
+class Bench:
+    """One network at work.
+
+    Attributes:
+        fabric: Precision and device, as in a run.
+        network: The network itself.
+        model: The same as the training loop calls it.
+        optimizer: As in a run.
+        batch: What every step sees.
+        classify: The classification loss.
+    """
+
+    fabric: Fabric
+    network: Network
+    model: Network
+    optimizer: torch.optim.Optimizer
+    batch: Batch
+    classify: CostSensitive
+
+    def update(self, total: Tensor) -> None:
+        """Backward pass and optimizer."""
+        self.optimizer.zero_grad()
+        self.fabric.backward(total)
+        self.optimizer.step()
+
+
+def plain(bench: Bench) -> None:
+    """A step of stage 1."""
+    shared = mean_over(bench.fabric)
+    bench.update(training_step(bench.model, bench.batch, bench.classify, None, shared).total)
+
+
+def care(bench: Bench) -> None:
+    """A step of stage 2."""
+    shared = mean_over(bench.fabric)
+    bench.update(training_step(bench.model, bench.batch, bench.classify, CARE, shared).total)
+
+
+def by_hand(bench: Bench, *, at_map_only: bool) -> None:
+    """A step of CARE whose Grad-CAM weights come from a backward pass of the scores."""
+    caught: list[Tensor] = []
+    with bench.fabric.autocast():
+        activations = bench.network.activations(bench.batch.images)
+        logits = bench.network.classify(activations).logits
+        score = logits.gather(1, bench.batch.labels[:, None]).sum()
+        if at_map_only:
+            caught += torch.autograd.grad(score, activations, retain_graph=True)
+        else:
+            hook = activations.register_hook(caught.append)
+            score.backward(retain_graph=True)
+            hook.remove()
+        weights = caught[0].float().mean((2, 3))
+    maps = class_maps(activations.float(), weights[:, None])[:, 0]
+    maps = maps[bench.batch.boxed]
+    above = maps - maps.amin((1, 2), keepdim=True)
+    scaled = above / above.amax((1, 2), keepdim=True)
+    attention = interpolate(scaled[:, None], size=(SIZE, SIZE), mode="bilinear")[:, 0]
+    terms = attention_terms(attention, bench.batch.inside, bench.batch.outside, tau=CARE.tau)
+    l_a = (terms.inside + CARE.lam * terms.outside).mean()
+    l_c = classification_loss(bench.classify, logits, bench.batch, mean_over(bench.fabric))
+    bench.update((1 - CARE.alpha) * l_c + CARE.alpha * l_a)
+
+
+STEPS: dict[str, Callable[[Bench], None]] = {
+    "plain": plain,
+    "care": care,
+    "two backward": partial(by_hand, at_map_only=False),
+    "gradient at map": partial(by_hand, at_map_only=True),
+}
+"""Steps that are timed against each other; the first is what the others are compared with."""
+
+
+def run(bench: Bench, step: Callable[[Bench], None]) -> None:
+    """One step, to its end on the device."""
+    step(bench)
+    if bench.fabric.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def picture_set() -> tuple[SampleList, PictureCache]:
+    """Generated pictures; every second one has a box."""
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 256, (PICTURES, SIZE // 8, SIZE // 8, 3), np.uint8)
+    pictures = coarse.repeat(8, 1).repeat(8, 2)
+    corners = random.uniform(0, SIZE / 2, (PICTURES, 2))
+    boxes = np.concatenate([corners, corners + random.uniform(40, 100, (PICTURES, 2))], 1)
+    samples = tuple(
+        Sample(f"{n}", Path(f"{n}"), n % CLASSES, f"{n}", boxes[n : n + 1 - n % 2])
+        for n in range(PICTURES)
+    )
+    place = Preprocessing(size=SIZE, fit="squash", color="rgb").place(SIZE, SIZE)
+    names = [sample.name for sample in samples]
+    labels = tuple("abcdefg"[:CLASSES])
+    return SampleList(labels, samples), PictureCache(pictures, [place] * PICTURES, names)
+
+
+def make_bench(name: str) -> Bench:
+    """A network as a run sets it up, and a batch from the real data set and its collation."""
+    samples, cache = picture_set()
+    dataset = PictureDataset(samples, cache, attention=CARE)
+    batch = dataset.collate([dataset[n] for n in range(BATCH)])
+    assert len(batch.boxed) == BATCH // 2
+    torch.manual_seed(0)
+    fabric = Fabric(accelerator="auto", devices=1, precision=TrainingRun(name="").precision)  # type: ignore[arg-type]
+    network = build_network(name, CLASSES).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-6)
+    model, optimizer = fabric.setup(network, optimizer)
+    model.train()
+    freeze_batch_norm(network)
+    counts = torch.from_numpy(samples.counts())
+    return Bench(fabric, network, model, optimizer, batch.to(fabric.device), CostSensitive(counts))
+
+
+def loader_rate(rounds: int) -> float:
+    """Pictures per second that the loader delivers with two workers; the first epoch warms up."""
+    samples, cache = picture_set()
+    with tempfile.TemporaryDirectory() as folder:
+        # Workers map the file of a real cache; they take no copy of the pictures along.
+        file = Path(folder) / "pictures.npy"
+        np.save(file, cache.pictures)
+        cache.pictures = np.load(file, mmap_mode="r")
+        dataset = PictureDataset(
+            samples,
+            cache,
+            augmentation=Augmentation(TrainingRun.load(RECIPE).augmentation),
+            attention=CARE,
+        )
+        labels = np.array([sample.label for sample in samples.samples])
+        batches = Plain(labels, SamplerSettings(batch=BATCH), seed=0)
+        feed = loader(dataset, batches, 2)
+        rates = []
+        for epoch in range(rounds + 1):
+            batches.epoch = epoch
+            start = time.perf_counter()
+            pictures = sum(len(batch.images) for batch in feed)
+            rates.append(pictures / (time.perf_counter() - start))
+    return median(rates[1:])
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
+    parser.add_argument("--no-loader", action="store_true", help="time the steps alone")
+    options = parser.parse_args()
+    rounds = 3 if options.quick else 11
+    worst, appetite = 0.0, 0.0
+    for name in options.networks:
+        bench = make_bench(name)
+        steps = {step: partial(run, bench, STEPS[step]) for step in ("plain", *options.steps)}
+        times = timed_rounds(steps, rounds=rounds)
+        medians = {step: median(taken) for step, taken in times.items()}
+        show(f"{name}, {BATCH} pictures of {SIZE} pixels, one step", medians)
+        targets = {("care", "plain"): NETWORKS[name], ("care", "two backward"): TWO_BACKWARD}
+        pairs = [(step, "plain") for step in times] + [("care", step) for step in times]
+        for one, other in dict.fromkeys(pairs):
+            if one != other and {one, other} <= times.keys():
+                target = targets.get((one, other))
+                words = f"  (at most {target})" if target else ""
+                print(f"  {one} / {other}: {ratio(times, one, other):.3f}{words}")
+        if "care" in times:
+            worst = max(worst, ratio(times, "care", "plain"))
+        if name == "mobilenet_v2":
+            appetite = 1000 * BATCH / medians["plain"]
+        del bench, steps
+    if appetite and not options.no_loader:
+        rate = loader_rate(rounds)
+        print(f"loader: {rate:.0f} pictures/s, mobilenet_v2 eats {appetite:.0f}/s")
+        print(f"loader / appetite: {rate / appetite:.1f}  (at least {APPETITE})")
+    print(f"ratio: {worst:.3f}")
+
+
+if __name__ == "__main__":
+    main()
