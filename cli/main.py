@@ -4,6 +4,7 @@ import typer
 
 from cli.boxes import boxes
 from cli.replay import replay
+from cli.reproduce import ManyValues, reproduce
 from cli.score import score
 from cli.serve import serve
 from cli.training import compare, evaluate, export, train
@@ -32,3 +33,4 @@ app.command()(replay)
 app.add_typer(boxes, name="boxes")
 for verb in (train, export, evaluate, compare):
     app.command()(verb)
+app.command(cls=ManyValues)(reproduce)

@@ -75,10 +75,20 @@ def rare_pictures(validation: SampleList, train: SampleList) -> list[Sample]:
     return ordered[:SHEET_PICTURES]
 
 
-@torch.no_grad()
 def attention_sheet(
     network: Network, pictures: Sequence[Sample], cache: PictureCache, labels: Sequence[str]
 ) -> np.ndarray:
+    """The tiles of `attention_tiles`, four in a row: uint8 RGB (rows * S, 4 * S, 3)."""
+    tiles = attention_tiles(network, pictures, cache, labels)
+    while len(tiles) % 4:
+        tiles.append(np.zeros_like(tiles[0]))
+    return np.vstack([np.hstack(tiles[start : start + 4]) for start in range(0, len(tiles), 4)])
+
+
+@torch.no_grad()
+def attention_tiles(
+    network: Network, pictures: Sequence[Sample], cache: PictureCache, labels: Sequence[str]
+) -> list[np.ndarray]:
     """Pictures with the Grad-CAM of their true class, as a person would see it in the service.
 
     Args:
@@ -88,8 +98,8 @@ def attention_sheet(
         labels: Class names.
 
     Returns:
-        Four in a row, uint8 RGB (rows * S, 4 * S, 3): heat, boxes in white, the true class and
-        the map's peak on the scale of the logits.
+        One tile a picture, uint8 RGB (S, S, 3): heat, boxes in white, the true class and the map's
+        peak on the scale of the logits.
     """
     inputs = np.stack([cache.pictures[cache.position(item.name)] for item in pictures])
     device = next(network.parameters()).device
@@ -104,17 +114,19 @@ def attention_sheet(
         heat = Placement(1, 1, 0, 0, size[1], size[0], size[0]).map_to_picture(signed.clip(0))
         peak = float(heat.max())
         tile = tint(picture, heat / peak if peak > 0 else heat)
-        words = f"{labels[item.label]} {peak:.2g}"
-        for color, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):  # legible on any ground
-            cv2.putText(tile, words, (3, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, color, width)
+        caption(tile, f"{labels[item.label]} {peak:.2g}", 12)
         for x0, y0, x1, y1 in place.boxes_to_model(item.boxes).round().astype(int):
             x0, y0 = max(x0, 0), max(y0, 0)
             x1, y1 = min(x1, size[1]) - 1, min(y1, size[0]) - 1
             tile[y0 : y1 + 1, [x0, x1]] = tile[[y0, y1], x0 : x1 + 1] = 255
         tiles.append(tile)
-    while len(tiles) % 4:
-        tiles.append(np.zeros_like(tiles[0]))
-    return np.vstack([np.hstack(tiles[start : start + 4]) for start in range(0, len(tiles), 4)])
+    return tiles
+
+
+def caption(tile: np.ndarray, words: str, baseline: int) -> None:
+    """Write into a tile, legible on any ground."""
+    for color, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(tile, words, (3, baseline), cv2.FONT_HERSHEY_SIMPLEX, 0.4, color, width)
 
 
 def plot_curves(history: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:

@@ -118,6 +118,16 @@ def load_progress(path: Path, network: Network, optimizer: torch.optim.Optimizer
     return Progress(**state["progress"])
 
 
+def epochs_done(folder: Path, stage: str) -> int:
+    """How many epochs of a stage are behind: all of them, those of a stopped one, or none."""
+    finished, last = folder / f"{stage}.json", folder / f"{stage}.last.ckpt"
+    if finished.exists():
+        return int(json.loads(finished.read_text(encoding="utf-8"))["epoch"])
+    if last.exists():
+        return int(torch.load(last, map_location="cpu", weights_only=True)["progress"]["epoch"])
+    return 0
+
+
 def _version(package: str) -> str:
     try:
         return metadata.version(package)

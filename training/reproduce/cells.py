@@ -1,0 +1,213 @@
+"""One cell with one seed: train it, measure it, write its JSON.
+
+Measured straight from the checkpoint in float32, on the pictures as training decoded them, with the
+functions of `care evaluate`: a grid compares trainings, and an export of every cell, which is
+compared with float64 each time, would take longer than many a training. The exported graph holds
+the same numbers within a stated tolerance; that is what the export tests.
+"""
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.classifier import Prediction, softmax
+from training.calibrate import fit_temperature
+from training.config import TrainingRun
+from training.data.cache import PictureCache
+from training.data.dataset import PictureDataset, attended_labels, evaluation_loader
+from training.data.samples import SampleList
+from training.evaluate import AttentionFigures, Results, attention_figures, figures
+from training.fit import preprocessing_of, train
+from training.network import Network
+from training.release import load_checkpoint, recipe
+from training.reproduce.trials import Places, Trial, load_of, machine
+from training.run_folder import epochs_done
+
+DIGITS = 5  # of the probabilities written down
+
+
+def run_trial(trial: Trial, reference: SampleList, places: Places) -> dict[str, Any]:
+    """Train a trial through both stages and write its result; go on where it was stopped.
+
+    Args:
+        trial: The cell and its seed.
+        reference: All pictures with the boxes that attention is measured against: those of the
+            base run, wherever the cell's own come from.
+        places: Where things lie.
+
+    Returns:
+        The result, as written.
+    """
+    shared, folder = trial.first_folder(places), trial.folder(places)
+    first = train_timed(trial.first_stage, shared, "stage1", places.cache)
+    take_over_stage("stage1", shared, folder)
+    second = train_timed(trial.run, folder, "stage2", places.cache)
+    start = time.perf_counter()
+    results = measure(trial, folder, reference, places.cache)
+    looked = len(trial.parts["validation"].samples) + len(trial.parts["test"].samples)
+    made = recipe(trial.run, trial.parts, "stage2")
+    record = {
+        "table": trial.grid,
+        "cell": trial.cell.name,
+        "title": trial.cell.title,
+        "seed": trial.run.seed,
+        "config": trial.config,
+        "split": trial.split,
+        "machine": machine(),
+        "load": load_of(trial),
+        "environment": json.loads((folder / "environment.json").read_text(encoding="utf-8")),
+        "run": made["run"],
+        "pictures": made["pictures"],
+        "rare": rare_labels(trial),
+        "stages": {"stage1": first, "stage2": second},
+        "evaluation": {"pictures": looked, "seconds": round(time.perf_counter() - start, 2)},
+        "figures": figures(results),
+        "predictions": to_plain(results),
+    }
+    write_json(record, trial.file(places))
+    return record
+
+
+def train_timed(run: TrainingRun, folder: Path, stage: str, cache: Path) -> dict[str, Any]:
+    """Train a run of which one stage is left; how long that took is kept in the folder.
+
+    Returns:
+        {"epochs", "seconds"}. Of a stage that was stopped, the epochs before count as long as
+        those after; null seconds where there were none after.
+    """
+    kept = folder / f"{stage}.seconds.json"
+    if kept.exists():
+        return json.loads(kept.read_text(encoding="utf-8"))
+    before = epochs_done(folder, stage)
+    start = time.perf_counter()
+    train(run, folder, cache=cache)
+    seconds = time.perf_counter() - start
+    after = epochs_done(folder, stage)
+    fresh = after - before
+    taken = {"epochs": after, "seconds": round(seconds * after / fresh, 2) if fresh else None}
+    write_json(taken, kept)
+    return taken
+
+
+def take_over_stage(stage: str, source: Path, folder: Path) -> None:
+    """Let a run's folder begin with a stage that another one has finished."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # the .json last: it is what says that a stage is finished
+    for suffix in ("safetensors", "steps.csv", "png", "json"):
+        target = folder / f"{stage}.{suffix}"
+        if not target.exists():
+            part = target.with_name(f"{target.name}.part")
+            shutil.copyfile(source / target.name, part)
+            part.replace(target)
+
+
+def rare_labels(trial: Trial) -> list[str]:
+    """The classes the table is about: those attended to, or the rarest where all are.
+
+    The same for the arm without attention, whose base run names them.
+    """
+    labels, train_list = trial.samples.labels, trial.parts["train"]
+    chosen = attended_labels(trial.base.attention, train_list)
+    if len(chosen) == len(labels):
+        chosen = {int(train_list.counts().argmin())}
+    return [labels[number] for number in sorted(chosen)]
+
+
+def measure(trial: Trial, folder: Path, reference: SampleList, cache: Path) -> Results:
+    """What a trained trial says of its test list, calibrated on its validation list."""
+    samples = trial.samples
+    _, network = load_checkpoint(trial.run, folder, "stage2", classes=len(samples.labels))
+    pictures = PictureCache.open(samples, preprocessing_of(trial.run), cache)
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    known, logits, _ = look(network, trial.parts["validation"], pictures)
+    temperature = fit_temperature(known, logits)
+    tested = reference.subset({item.name for item in trial.parts["test"].samples})
+    truth, logits, maps = look(network, tested, pictures)
+    probabilities = softmax(logits.astype(np.float64) / temperature)
+    # numbered over all pictures: a patient has the same number whatever the seed
+    groups = sorted({item.group for item in reference.samples})
+    return Results(
+        labels=samples.labels,
+        names=tuple(item.name for item in tested.samples),
+        truth=truth,
+        groups=np.array([groups.index(item.group) for item in tested.samples]),
+        probabilities=probabilities,
+        attention=attention_of(tested, probabilities, maps, pictures),
+    )
+
+
+@torch.no_grad()
+def look(
+    network: Network, samples: SampleList, pictures: PictureCache
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels (N,), logits float32 (N, C) and signed maps of the true class float32 (N, h, w)."""
+    device = next(network.parameters()).device
+    found = []
+    for batch in evaluation_loader(PictureDataset(samples, pictures), 32):
+        outputs = network(batch.images.to(device), batch.labels.to(device))
+        found.append((batch.labels, outputs.logits.cpu(), outputs.maps.cpu()))
+    labels, logits, maps = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+    return labels, logits, maps
+
+
+def attention_of(
+    samples: SampleList, probabilities: np.ndarray, maps: np.ndarray, pictures: PictureCache
+) -> dict[int, AttentionFigures]:
+    """Where the ReLU'd map of the true class falls, of the pictures that have boxes."""
+    found = {}
+    for row, item in enumerate(samples.samples):
+        if len(item.boxes):
+            cams = np.zeros((len(samples.labels), *maps.shape[1:]), np.float32)
+            cams[item.label] = maps[row].clip(0)
+            seen = Prediction(
+                labels=samples.labels,
+                probabilities=probabilities[row],
+                cams=cams,
+                placement=pictures.placements[pictures.position(item.name)],
+                embedding=np.zeros(0, np.float32),
+            )
+            found[row] = attention_figures(item, seen)
+    return found
+
+
+def to_plain(results: Results) -> dict[str, Any]:
+    """Results as plain data for JSON, column by column."""
+    names = tuple(AttentionFigures.__dataclass_fields__)
+    return {
+        "image": list(results.names),
+        "group": results.groups.tolist(),
+        "truth": results.truth.tolist(),
+        "probabilities": [
+            [round(share, DIGITS) for share in row] for row in results.probabilities.tolist()
+        ],
+        "attention": {
+            str(row): [round(getattr(seen, name), DIGITS) for name in names]
+            for row, seen in results.attention.items()
+        },
+    }
+
+
+def results_of(record: dict[str, Any]) -> Results:
+    """The results that a cell's JSON holds."""
+    told = record["predictions"]
+    return Results(
+        labels=tuple(record["pictures"]["test"]),
+        names=tuple(told["image"]),
+        truth=np.array(told["truth"]),
+        groups=np.array(told["group"]),
+        probabilities=np.array(told["probabilities"]),
+        attention={int(row): AttentionFigures(*seen) for row, seen in told["attention"].items()},
+    )
+
+
+def write_json(data: Any, path: Path) -> None:
+    """Write plain data; complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(data, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,131 @@
+"""A whole grid, finished over as many goes as it takes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from training.config import TrainingRun
+from training.data.dataset import attended_labels
+from training.data.layouts import load_samples
+from training.data.samples import SampleList
+from training.errors import ConfigError, DataError
+from training.evaluate import RESAMPLES
+from training.fit import check, split_of
+from training.reproduce.cells import run_trial
+from training.reproduce.figure import write_figure
+from training.reproduce.grids import GRIDS, Choices, Grid
+from training.reproduce.plan import Plan, make_plan
+from training.reproduce.tables import Records, columns_of, table_markdown
+from training.reproduce.trials import Parts, Places, Trial, make_boxes, make_trial
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reproduction:
+    """A grid, the seeds it is run with, and where.
+
+    Attributes:
+        grid: The grid.
+        base: The run it was asked of.
+        reference: All pictures, with the boxes of the base run: what attention is measured against.
+        parts: The lists of each seed, in order.
+        places: Where things lie.
+    """
+
+    grid: Grid
+    base: TrainingRun
+    reference: SampleList
+    parts: dict[int, Parts]
+    places: Places
+
+    @classmethod
+    def of(
+        cls,
+        table: str,
+        base: TrainingRun,
+        seeds: Sequence[int],
+        places: Places,
+        choices: Choices,
+    ) -> "Reproduction":
+        """See that everything goes together before anything is trained.
+
+        Raises:
+            ConfigError: There is no such table, or the run's settings do not go with it.
+            DataError: The data set is incomplete, or has no boxes, or no test list.
+        """
+        if table not in GRIDS:
+            raise ConfigError(f"no table {table!r}: expected {', '.join(GRIDS)}")
+        if not base.attention.attend:
+            raise ConfigError(
+                "attention.attend is empty: name the classes whose boxes are used, such as "
+                """--set 'attention.attend=["minority"]'"""
+            )
+        grid = GRIDS[table](base, choices)
+        for cell in grid.cells:
+            check(cell.run(base, base.seed))
+            if cell.boxes_by is not None:
+                cell.boxes_by.check()
+        reference = load_samples(base.data)
+        lists = {seed: split_of(replace(base, seed=seed), reference) for seed in seeds}
+        for parts in lists.values():
+            if not parts["test"].samples:
+                raise DataError("the test list is empty: nothing can be measured")
+            attended = attended_labels(base.attention, parts["train"])
+            boxed = [item for item in parts["train"].samples if len(item.boxes)]
+            needed = any(cell.boxes_by is None for cell in grid.cells[1:])
+            if needed and not any(item.label in attended for item in boxed):
+                raise DataError(
+                    "no training picture of the classes in attention.attend has a box: name a list "
+                    "with --boxes, or let care boxes make one"
+                )
+        return cls(grid, base, reference, lists, places)
+
+    def trials(self) -> list[Trial]:
+        """All cells with all seeds, the first seed first: a table soon has all of its rows."""
+        return [
+            make_trial(
+                self.grid, cell, self.base, seed, self.places, self.reference, self.parts[seed]
+            )
+            for seed in self.parts
+            for cell in self.grid.cells
+        ]
+
+    def plan(self) -> Plan:
+        """What is to do and how long it takes; nothing is trained."""
+        return make_plan(self.trials(), self.places)
+
+    def run(self, say: Callable[[str], None]) -> None:
+        """Train and measure every cell whose result is not there."""
+        for cell in self.grid.cells:
+            make_boxes(cell, self.base, self.places)
+        for trial in self.trials():
+            words = f"{self.grid.name} {trial.cell.name} seed {trial.run.seed}"
+            if trial.result(self.places):
+                say(f"{words}: there already")
+                continue
+            told = columns_of(run_trial(trial, self.reference, self.places))
+            say(
+                f"{words}: rare recall {100 * told['rare_recall']:.1f}, "
+                f"MCA {100 * told['mean_class_accuracy']:.1f}"
+            )
+
+    def records(self) -> Records:
+        """The results there are."""
+        found = {
+            (trial.cell.name, trial.run.seed): trial.result(self.places) for trial in self.trials()
+        }
+        return {key: record for key, record in found.items() if record is not None}
+
+    def write_table(self, resamples: int = RESAMPLES) -> Path:
+        """Write the table of the results there are."""
+        text = table_markdown(self.grid, tuple(self.parts), self.records(), resamples)
+        out = self.places.results / f"{self.grid.name}.md"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part = out.with_name(f"{out.name}.part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(out)
+        return out
+
+    def write_figure(self, out: Path) -> None:
+        """Write the maps of the first seed's networks side by side."""
+        first = self.trials()[: len(self.grid.cells)]
+        write_figure(first, self.reference, self.places, out)

@@ -1,0 +1,247 @@
+"""JSON files → a table in the paper's layout, beside the paper's figures, as Markdown."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from training.compare import compare, mcnemar
+from training.evaluate import AttentionFigures, Results
+from training.reproduce.cells import results_of
+from training.reproduce.grids import Grid
+from training.reproduce.paper import Published
+
+Records = Mapping[tuple[str, int], dict[str, Any]]
+"""Results by cell name and seed."""
+
+ATTENTION = tuple(AttentionFigures.__dataclass_fields__)
+
+
+def table_markdown(grid: Grid, seeds: Sequence[int], records: Records, resamples: int) -> str:
+    """The whole page: figures, paired tests, what was not run, and what it was made of.
+
+    Args:
+        grid: Its cells, in order.
+        seeds: Those asked for.
+        records: Those there are.
+        resamples: Draws of the paired bootstrap.
+    """
+    if not records:
+        return f"# {grid.title}\n\nNothing was run yet.\n"
+    parts = [
+        f"# {grid.title}",
+        _about(records),
+        _figures(grid, seeds, records),
+        _tests(grid, seeds, records, resamples),
+        "## Not run\n\n" + _not_run(grid, seeds, records),
+        "## Made of\n\n" + _made_of(records),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _about(records: Records) -> str:
+    any_record = next(iter(records.values()))
+    rare = ", ".join(any_record["rare"])
+    return (
+        "In percent. *Paper* is what Zhuang et al. (MIDL 2019) published, on their data and "
+        "splits: recall of the rare class / mean class accuracy (MCA). *Here* is mean ± standard "
+        f"deviation over the seeds, on the test lists; rare: {rare}. ECE is the expected "
+        "calibration error after temperature scaling. Pointing game, energy inside the boxes and blank maps are "
+        "those of the ReLU'd map of the true class, on test pictures with boxes."
+    )
+
+
+def _figures(grid: Grid, seeds: Sequence[int], records: Records) -> str:
+    head = ["method", "paper: films", "paper: skin", "rare recall", "MCA", "macro-F1"]
+    head += ["macro-AUROC", "ECE", "pointing", "energy", "blank", "seeds"]
+    rows = []
+    for cell in grid.cells:
+        own = [records[cell.name, seed] for seed in seeds if (cell.name, seed) in records]
+        columns = [columns_of(record) for record in own]
+        here = [spread([column[name] for column in columns]) for name in COLUMNS]
+        rows.append([cell.title, *_published(cell.paper), *here, str(len(own))])
+    labels = next(iter(records.values()))["pictures"]["test"]
+    per_class = [
+        [
+            cell.title,
+            *(
+                spread([recall_of(record, label) for record in own])
+                for label in labels
+            ),
+        ]
+        for cell in grid.cells
+        if (own := [records[cell.name, seed] for seed in seeds if (cell.name, seed) in records])
+    ]  # fmt: skip
+    return (
+        _table(head, rows) + "\n\n## Recall per class\n\n" + _table(["method", *labels], per_class)
+    )
+
+
+COLUMNS = (
+    "rare_recall",
+    "mean_class_accuracy",
+    "macro_f1",
+    "macro_auroc",
+    "calibration_error",
+    "pointing",
+    "energy",
+    "blank",
+)
+"""The figures of a row, in order."""
+
+
+def columns_of(record: Mapping[str, Any]) -> dict[str, float]:
+    """One result's figures, as shares; NaN for those it does not have."""
+    measured = record["figures"]
+    recalls = [recall_of(record, label) for label in record["rare"]]
+    attention = measured.get("attention", {}).get("all", {})
+    return {
+        "rare_recall": float(np.mean(recalls)),
+        **{name: _value(measured[name]) for name in COLUMNS[1:5]},
+        **{name: _value(attention.get(name)) for name in COLUMNS[5:]},
+    }
+
+
+def recall_of(record: Mapping[str, Any], label: str) -> float:
+    """Recall of a class."""
+    return _value(record["figures"]["per_class"][label]["recall"])
+
+
+def spread(values: Iterable[float]) -> str:
+    """Mean ± sample standard deviation, in percent; the value alone where there is one."""
+    known = 100 * np.array([value for value in values if not np.isnan(value)])
+    if not known.size:
+        return "-"
+    if known.size == 1:
+        return f"{known[0]:.1f}"
+    return f"{known.mean():.1f} ± {known.std(ddof=1):.1f}"
+
+
+def _tests(grid: Grid, seeds: Sequence[int], records: Records, resamples: int) -> str:
+    titles = {cell.name: cell.title for cell in grid.cells}
+    rows = []
+    for cell in grid.cells:
+        for partner in cell.partners:
+            both = [
+                seed
+                for seed in seeds
+                if (cell.name, seed) in records and (partner, seed) in records
+            ]
+            if both:
+                first, second = (
+                    [results_of(records[name, seed]) for seed in both]
+                    for name in (partner, cell.name)
+                )
+                rare = records[cell.name, both[0]]["rare"]
+                words = f"{cell.title} against {titles[partner]}"
+                rows += [[words, *row] for row in test_pair(first, second, rare, resamples)]
+    if not rows:
+        return ""
+    text = (
+        "## Paired tests\n\nOn the same pictures, seed by seed. Differences in percentage points "
+        "with 95 % intervals from a bootstrap over patients or lesions, whose pictures of all "
+        "seeds stay together; p is McNemar's exact test, one for each seed. Nothing is corrected "
+        "for the number of tests.\n\n"
+    )
+    return text + _table(["pair", "figure", "difference", "95 % interval", "p by seed"], rows)
+
+
+def test_pair(
+    first: Sequence[Results], second: Sequence[Results], rare: Sequence[str], resamples: int
+) -> list[list[str]]:
+    """Rows figure, difference, interval, p by seed; second minus first, seeds in the same order."""
+    compared = compare(pooled(first), pooled(second), resamples=resamples)["figures"]
+    shown = {"mean_class_accuracy": "MCA", "macro_f1": "macro-F1"}
+    shown |= {f"recall {label}": f"recall {label}" for label in rare}
+    shown |= {f"attention {name}": name for name in ATTENTION if f"attention {name}" in compared}
+    rows = []
+    for name, title in shown.items():
+        found = compared[name]
+        tested = []
+        if name == "mean_class_accuracy" or name.startswith("recall "):
+            label = name.removeprefix("recall ")
+            for one, other in zip(first, second, strict=True):
+                chosen = np.ones(len(one.truth), bool)
+                if label in one.labels:
+                    chosen = one.truth == one.labels.index(label)
+                tested.append(f"{mcnemar(one, other, chosen)['p']:.3f}")
+        low, high = 100 * found["low"], 100 * found["high"]
+        rows.append(
+            [
+                title,
+                f"{100 * found['difference']:+.1f}",
+                f"{low:+.1f} to {high:+.1f}",
+                ", ".join(tested) or "-",
+            ]
+        )
+    return rows
+
+
+def pooled(results: Sequence[Results]) -> Results:
+    """Results of several seeds as one; a group keeps its number, so its pictures stay together."""
+    attention: dict[int, AttentionFigures] = {}
+    start = 0
+    for one in results:
+        attention |= {start + row: seen for row, seen in one.attention.items()}
+        start += len(one.names)
+    return Results(
+        labels=results[0].labels,
+        names=tuple(f"{n}/{name}" for n, one in enumerate(results) for name in one.names),
+        truth=np.concatenate([one.truth for one in results]),
+        groups=np.concatenate([one.groups for one in results]),
+        probabilities=np.concatenate([one.probabilities for one in results]),
+        attention=attention,
+    )
+
+
+def _not_run(grid: Grid, seeds: Sequence[int], records: Records) -> str:
+    lines = []
+    for cell in grid.cells:
+        missing = [str(seed) for seed in seeds if (cell.name, seed) not in records]
+        if missing:
+            lines.append(f"- {cell.title}: seed {', '.join(missing)}")
+    return "\n".join(lines) or "Every cell was run with every seed asked for."
+
+
+def _made_of(records: Records) -> str:
+    """Lists, budget, code and machines, each distinct one once."""
+    one = next(iter(records.values()))
+    run = one["run"]
+    lines = [
+        "- pictures, of the first cell: "
+        + "; ".join(
+            f"{part} " + ", ".join(f"{label} {count}" for label, count in counts.items())
+            for part, counts in one["pictures"].items()
+        ),
+        f"- sampler {run['sampler']['name']}, input {run['input']['size']} pixels, at most "
+        f"{run['stage1']['epochs']} + {run['stage2']['epochs']} epochs, initial weights "
+        f"{run['network']['weights']}; every arm has the second stage",
+    ]
+    for title, told in (
+        ("lists", {f"{seed}: {record['split']}" for (_, seed), record in records.items()}),
+        (
+            "code",
+            {record["environment"]["commit"] or "not a checkout" for record in records.values()},
+        ),
+        ("machine", {record["machine"] for record in records.values()}),
+    ):
+        lines.append(f"- {title}: {', '.join(sorted(told))}")
+    return "\n".join(lines)
+
+
+def _published(paper: Published | None) -> tuple[str, str]:
+    if paper is None:
+        return "-", "-"
+    return (
+        f"{paper.film_recall:g} / {paper.film_mca:g}",
+        f"{paper.skin_recall:g} / {paper.skin_mca:g}",
+    )
+
+
+def _value(figure: Mapping[str, float] | None) -> float:
+    return figure["value"] if figure else float("nan")
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,216 @@
+"""A cell with a seed, ready to be trained; and digests that say what was trained on what."""
+
+import hashlib
+import json
+import platform
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.boxes.generate import Generator, write_boxes
+from training.config import (
+    AttentionSettings,
+    ControlSettings,
+    ModelSettings,
+    StageSettings,
+    TrainingRun,
+)
+from training.data.layouts import load_samples
+from training.data.samples import SampleList
+from training.fit import weights_path
+from training.network import is_file
+from training.reproduce.grids import Cell, Grid, changed
+
+CIRCUMSTANCES = ("name", "workers", "accelerator", "sheet_every", "model")
+"""Settings of a run that do not shape what it learns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where things lie.
+
+    Attributes:
+        results: JSON files and tables.
+        work: Run folders, by digest, and boxes made by machine.
+        cache: Decoded pictures.
+    """
+
+    results: Path
+    work: Path
+    cache: Path
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trial:
+    """A cell with a seed.
+
+    Attributes:
+        grid: Its grid's name.
+        cell: The cell.
+        base: The run that the table was asked of.
+        run: What is trained.
+        samples: All pictures, with the boxes it is trained with.
+        parts: Its train, validation and test lists.
+        config: Digest of the settings, initial weights and boxes.
+        split: Digest of the lists.
+    """
+
+    grid: str
+    cell: Cell
+    base: TrainingRun
+    run: TrainingRun
+    samples: SampleList
+    parts: dict[str, SampleList]
+    config: str
+    split: str
+
+    def file(self, places: Places) -> Path:
+        """Where its result goes."""
+        return places.results / self.grid / f"{self.cell.name}-seed{self.run.seed}.json"
+
+    def result(self, places: Places) -> dict[str, Any] | None:
+        """Its result, if there is one of these very settings, lists and boxes."""
+        if not self.file(places).exists():
+            return None
+        record = json.loads(self.file(places).read_text(encoding="utf-8"))
+        current = (record["config"], record["split"]) == (self.config, self.split)
+        return record if current else None
+
+    def folder(self, places: Places) -> Path:
+        """Its run's folder: cells of several tables that ask for the same run share it."""
+        return places.work / "runs" / digest(asdict(self.run))
+
+    @property
+    def first_stage(self) -> TrainingRun:
+        """Its stage 1 as a run of its own, in which attention and boxes have no part."""
+        return replace(
+            self.run,
+            data=replace(self.run.data, boxes=""),
+            attention=AttentionSettings(),
+            control=ControlSettings(),
+            stage2=StageSettings(),
+            model=ModelSettings(),
+        )
+
+    def first_folder(self, places: Places) -> Path:
+        """The folder of stage 1, shared by all cells that start from it."""
+        return places.work / "runs" / digest(asdict(self.first_stage))
+
+
+Parts = dict[str, SampleList]
+
+
+def make_trial(
+    grid: Grid,
+    cell: Cell,
+    base: TrainingRun,
+    seed: int,
+    places: Places,
+    reference: SampleList,
+    parts: Parts,
+) -> Trial:
+    """A cell with a seed; boxes that its generator has yet to make are left out.
+
+    Args:
+        grid: The cell's grid.
+        cell: The cell.
+        base: The run that the table was asked of.
+        seed: Of everything random.
+        places: Where things lie.
+        reference: All pictures, with the boxes of the base run.
+        parts: Their lists for this seed.
+    """
+    run, samples = cell.run(base, seed), reference
+    if cell.boxes_by is not None:
+        made = boxes_file(cell.boxes_by, base, places)
+        run = changed(run, {"data.boxes": str(made) if made.exists() else ""})
+        samples = load_samples(run.data)
+        parts = {
+            part: samples.subset({item.name for item in subset.samples})
+            for part, subset in parts.items()
+        }
+    return Trial(
+        grid=grid.name,
+        cell=cell,
+        base=base,
+        run=run,
+        samples=samples,
+        parts=parts,
+        config=config_digest(run, samples),
+        split=split_digest(parts),
+    )
+
+
+def boxes_file(source: Generator, base: TrainingRun, places: Places) -> Path:
+    """Where the boxes lie that a generator makes."""
+    data, settings = base.data, asdict(source)
+    if source.segmenter is not None:
+        settings["segmenter"] = content_digest(source.segmenter)
+    made = digest([data.root, data.layout, data.manifest, data.images, settings])
+    return places.work / "boxes" / f"{source.name.replace(' ', '-')}-{made}.csv"
+
+
+def make_boxes(cell: Cell, base: TrainingRun, places: Places) -> None:
+    """Let a cell's generator make its boxes, unless they are there."""
+    if cell.boxes_by is not None:
+        out = boxes_file(cell.boxes_by, base, places)
+        if not out.exists():
+            write_boxes(load_samples(base.data), cell.boxes_by, out)
+
+
+def config_digest(run: TrainingRun, samples: SampleList) -> str:
+    """Digest of what shapes a run, wherever it lies: settings, initial weights, boxes used."""
+    settings = asdict(run)
+    for name in CIRCUMSTANCES:
+        del settings[name]
+    for name in ("root", "split", "boxes"):
+        del settings["data"][name]
+    if is_file(run.network.weights):
+        settings["network"]["weights"] = content_digest(Path(weights_path(run)))
+    boxes = {item.name: item.boxes.tolist() for item in samples.samples if len(item.boxes)}
+    return digest([settings, boxes if run.attention.attend else {}])
+
+
+def split_digest(parts: dict[str, SampleList]) -> str:
+    """Digest of the lists: picture, part, class and group."""
+    return digest(
+        [
+            [item.name, part, subset.labels[item.label], item.group]
+            for part, subset in sorted(parts.items())
+            for item in subset.samples
+        ]
+    )
+
+
+@cache
+def content_digest(path: Path) -> str:
+    """Digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(data: Any) -> str:
+    """16 hexadecimal digits that stand for plain data."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def machine() -> str:
+    """This machine in a few words, without its name."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{platform.machine()} {capability}, {torch.get_num_threads()} threads"
+
+
+def load_of(trial: Trial) -> str:
+    """What decides how long an epoch takes: network, input, batches, lists."""
+    run, sampler = trial.run, trial.run.sampler
+    batch = f"{sampler.batch}" if sampler.name != "pk" else f"{sampler.p} x {sampler.k}"
+    sizes = [len(trial.parts[part].samples) for part in ("train", "validation")]
+    return (
+        f"{run.network.backbone} at {run.input.size} pixels, {run.precision}, batches of {batch}, "
+        f"{sampler.epoch_pictures or sizes[0]} + {sizes[1]} pictures"
+    )
