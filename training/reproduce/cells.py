@@ -28,7 +28,7 @@ from training.release import load_checkpoint, recipe
 from training.reproduce.trials import Places, Trial, load_of, machine
 from training.run_folder import epochs_done
 
-DIGITS = 5  # of the probabilities written down
+DIGITS = 6  # of probabilities; figures are those of the numbers as written down
 
 
 def run_trial(trial: Trial, reference: SampleList, places: Places) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def measure(trial: Trial, folder: Path, reference: SampleList, cache: Path) -> R
     temperature = fit_temperature(known, logits)
     tested = reference.subset({item.name for item in trial.parts["test"].samples})
     truth, logits, maps = look(network, tested, pictures)
-    probabilities = softmax(logits.astype(np.float64) / temperature)
+    probabilities = softmax(logits.astype(np.float64) / temperature).round(DIGITS)
     # numbered over all pictures: a patient has the same number whatever the seed
     groups = sorted({item.group for item in reference.samples})
     return Results(
@@ -182,9 +182,7 @@ def to_plain(results: Results) -> dict[str, Any]:
         "image": list(results.names),
         "group": results.groups.tolist(),
         "truth": results.truth.tolist(),
-        "probabilities": [
-            [round(share, DIGITS) for share in row] for row in results.probabilities.tolist()
-        ],
+        "probabilities": results.probabilities.tolist(),
         "attention": {
             str(row): [round(getattr(seen, name), DIGITS) for name in names]
             for row, seen in results.attention.items()

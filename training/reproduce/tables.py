@@ -46,8 +46,8 @@ def _about(records: Records) -> str:
         "In percent. *Paper* is what Zhuang et al. (MIDL 2019) published, on their data and "
         "splits: recall of the rare class / mean class accuracy (MCA). *Here* is mean ± standard "
         f"deviation over the seeds, on the test lists; rare: {rare}. ECE is the expected "
-        "calibration error after temperature scaling. Pointing game, energy inside the boxes and blank maps are "
-        "those of the ReLU'd map of the true class, on test pictures with boxes."
+        "calibration error after temperature scaling. Pointing game, energy inside the boxes "
+        "and blank maps are those of the ReLU'd map of the true class, on test pictures with boxes."
     )
 
 
@@ -134,7 +134,7 @@ def _tests(grid: Grid, seeds: Sequence[int], records: Records, resamples: int) -
                 )
                 rare = records[cell.name, both[0]]["rare"]
                 words = f"{cell.title} against {titles[partner]}"
-                rows += [[words, *row] for row in test_pair(first, second, rare, resamples)]
+                rows += [[words, *row] for row in paired_rows(first, second, rare, resamples)]
     if not rows:
         return ""
     text = (
@@ -146,7 +146,7 @@ def _tests(grid: Grid, seeds: Sequence[int], records: Records, resamples: int) -
     return text + _table(["pair", "figure", "difference", "95 % interval", "p by seed"], rows)
 
 
-def test_pair(
+def paired_rows(
     first: Sequence[Results], second: Sequence[Results], rare: Sequence[str], resamples: int
 ) -> list[list[str]]:
     """Rows figure, difference, interval, p by seed; second minus first, seeds in the same order."""
