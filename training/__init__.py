@@ -8,6 +8,7 @@
     losses.py    what the classifier learns from
     fit.py       the two stages; the method visible in the loop
     evaluate.py  per-class results with intervals, and where the attention falls
+    reproduce/   the papers' tables by one command
     export.py    checkpoint → models/<name>/, after comparing ONNX with float64 PyTorch
 
 Home of PyTorch. Imports imaging and models; never service.

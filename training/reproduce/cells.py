@@ -9,6 +9,7 @@ the same numbers within a stated tolerance; that is what the export tests.
 import json
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ def run_trial(trial: Trial, reference: SampleList, places: Places) -> dict[str, 
         "machine": machine(),
         "load": load_of(trial),
         "environment": json.loads((folder / "environment.json").read_text(encoding="utf-8")),
+        "changes": trial.cell.settings,
         "run": made["run"],
         "pictures": made["pictures"],
         "rare": rare_labels(trial),
@@ -123,7 +125,8 @@ def measure(trial: Trial, folder: Path, reference: SampleList, cache: Path) -> R
     samples = trial.samples
     _, network = load_checkpoint(trial.run, folder, "stage2", classes=len(samples.labels))
     pictures = PictureCache.open(samples, preprocessing_of(trial.run), cache)
-    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    if trial.run.accelerator != "cpu" and torch.cuda.is_available():
+        network.to("cuda")
     known, logits, _ = look(network, trial.parts["validation"], pictures)
     temperature = fit_temperature(known, logits)
     tested = reference.subset({item.name for item in trial.parts["test"].samples})
@@ -207,5 +210,6 @@ def write_json(data: Any, path: Path) -> None:
     """Write plain data; complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(data, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(data, ensure_ascii=False, default=asdict)  # sections are dataclasses
+    part.write_text(text + "\n", encoding="utf-8")
     part.replace(path)

@@ -126,6 +126,16 @@ class Reproduction:
         return out
 
     def write_figure(self, out: Path) -> None:
-        """Write the maps of the first seed's networks side by side."""
+        """Write the maps of the first seed's networks side by side.
+
+        Raises:
+            ConfigError: A network is not here any more, or never was.
+        """
         first = self.trials()[: len(self.grid.cells)]
+        for trial in first:
+            if not (trial.folder(self.places) / "stage2.json").exists():
+                raise ConfigError(
+                    f"the network of {trial.file(self.places)} is not on this machine; remove the "
+                    "file to have it trained here"
+                )
         write_figure(first, self.reference, self.places, out)

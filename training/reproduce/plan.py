@@ -1,6 +1,7 @@
 """What is still to do, and how long it will take: cells times measured seconds."""
 
 import json
+import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from training.data.dataset import Batch
 from training.fit import mean_over, stages_of, training_step
 from training.losses import CrossEntropy
 from training.network import build_network
-from training.reproduce.trials import Places, Trial, load_of, machine
+from training.reproduce.trials import Places, Trial, batch_of, load_of, machine
 
 TIMED_STEPS = 2  # after one that warms up
 
@@ -153,7 +154,8 @@ def pace_by_timing(trial: Trial) -> Pace:
     run = trial.run
     fabric = Fabric(accelerator=run.accelerator, devices=1, precision=run.precision)  # type: ignore[arg-type]
     stage = stages_of(run)[-1]
-    batch_size, per_epoch = epoch_of(trial)
+    batch_size = batch_of(trial)
+    pictures = run.sampler.epoch_pictures or len(trial.parts["train"].samples)
     network = build_network(
         run.network.backbone, len(trial.samples.labels), map_layer=run.network.map_layer
     ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -187,17 +189,11 @@ def pace_by_timing(trial: Trial) -> Pace:
     step = _seconds(learn)
     glance = _seconds(look) / batch_size
     validated = len(trial.parts["validation"].samples)
-    return Pace(step * per_epoch + glance * validated, glance, f"{TIMED_STEPS} timed steps")
-
-
-def epoch_of(trial: Trial) -> tuple[int, int]:
-    """Pictures per step, and steps per epoch, of a trial's sampler."""
-    settings = trial.run.sampler
-    pictures = settings.epoch_pictures or len(trial.parts["train"].samples)
-    batch = settings.batch
-    if settings.name == "pk":
-        batch = (settings.p or len(trial.samples.labels)) * settings.k
-    return batch, -(-pictures // batch)
+    return Pace(
+        step * math.ceil(pictures / batch_size) + glance * validated,
+        glance,
+        f"{TIMED_STEPS} timed steps",
+    )
 
 
 def _seconds(call: Any) -> float:

@@ -54,26 +54,17 @@ def _about(records: Records) -> str:
 def _figures(grid: Grid, seeds: Sequence[int], records: Records) -> str:
     head = ["method", "paper: films", "paper: skin", "rare recall", "MCA", "macro-F1"]
     head += ["macro-AUROC", "ECE", "pointing", "energy", "blank", "seeds"]
-    rows = []
+    labels = next(iter(records.values()))["pictures"]["test"]
+    rows, per_class = [], []
     for cell in grid.cells:
         own = [records[cell.name, seed] for seed in seeds if (cell.name, seed) in records]
         columns = [columns_of(record) for record in own]
-        here = [spread([column[name] for column in columns]) for name in COLUMNS]
+        here = [spread(column[name] for column in columns) for name in COLUMNS]
         rows.append([cell.title, *_published(cell.paper), *here, str(len(own))])
-    labels = next(iter(records.values()))["pictures"]["test"]
-    per_class = [
-        [
-            cell.title,
-            *(
-                spread([recall_of(record, label) for record in own])
-                for label in labels
-            ),
-        ]
-        for cell in grid.cells
-        if (own := [records[cell.name, seed] for seed in seeds if (cell.name, seed) in records])
-    ]  # fmt: skip
-    return (
-        _table(head, rows) + "\n\n## Recall per class\n\n" + _table(["method", *labels], per_class)
+        found = [spread(recall_of(record, label) for record in own) for label in labels]
+        per_class.append([cell.title, *found])
+    return "\n\n".join(
+        [_table(head, rows), "## Recall per class", _table(["method", *labels], per_class)]
     )
 
 
@@ -122,11 +113,8 @@ def _tests(grid: Grid, seeds: Sequence[int], records: Records, resamples: int) -
     rows = []
     for cell in grid.cells:
         for partner in cell.partners:
-            both = [
-                seed
-                for seed in seeds
-                if (cell.name, seed) in records and (partner, seed) in records
-            ]
+            pair = (cell.name, partner)
+            both = [seed for seed in seeds if all((name, seed) in records for name in pair)]
             if both:
                 first, second = (
                     [results_of(records[name, seed]) for seed in both]

@@ -205,12 +205,19 @@ def machine() -> str:
     return f"{platform.machine()} {capability}, {torch.get_num_threads()} threads"
 
 
+def batch_of(trial: Trial) -> int:
+    """Pictures per step of a trial's sampler."""
+    settings = trial.run.sampler
+    if settings.name == "pk":
+        return (settings.p or len(trial.samples.labels)) * settings.k
+    return settings.batch
+
+
 def load_of(trial: Trial) -> str:
     """What decides how long an epoch takes: network, input, batches, lists."""
-    run, sampler = trial.run, trial.run.sampler
-    batch = f"{sampler.batch}" if sampler.name != "pk" else f"{sampler.p} x {sampler.k}"
-    sizes = [len(trial.parts[part].samples) for part in ("train", "validation")]
+    run = trial.run
+    pictures = run.sampler.epoch_pictures or len(trial.parts["train"].samples)
     return (
-        f"{run.network.backbone} at {run.input.size} pixels, {run.precision}, batches of {batch}, "
-        f"{sampler.epoch_pictures or sizes[0]} + {sizes[1]} pictures"
+        f"{run.network.backbone} at {run.input.size} pixels, {run.precision}, batches of "
+        f"{batch_of(trial)}, {pictures} + {len(trial.parts['validation'].samples)} pictures"
     )
