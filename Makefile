@@ -10,6 +10,9 @@ PORT ?= 3000
 # One of the two ONNX Runtimes, never both: they overwrite each other.
 SERVE_EXTRA ?= $(shell nvidia-smi >/dev/null 2>&1 && echo serve || echo serve-cpu)
 
+# A process a core, four at most, for each takes a gigabyte; the tests of a file stay together.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
+
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help install serve test test-all check format bench
@@ -23,10 +26,10 @@ serve: .venv-serve/.installed  ## start the service and its page on port 3000, i
 	.venv-serve/bin/care serve --port $(PORT)
 
 test: .venv/.installed check  ## look, then run the tests
-	.venv/bin/python -m pytest -m "not long"
+	.venv/bin/python -m pytest $(SIDE_BY_SIDE) -m "not long"
 
 test-all: .venv/.installed check  ## the same, with the long tests
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest $(SIDE_BY_SIDE)
 
 check: .venv/.installed  ## lint, format and types; changes nothing
 	.venv/bin/ruff check
