@@ -58,7 +58,7 @@ bench: .venv/.installed  ## run every benchmark
 .venv/.installed: pyproject.toml constraints.txt
 	@$(call make_venv,.venv)
 	@echo "installing what development needs, some minutes ..."
-	@.venv/bin/python $(INSTALL) --editable '.[serve-cpu,batch,training,dev]'
+	@.venv/bin/python $(INSTALL) --editable '.[serve-cpu,ray,training,dev]'
 	@.venv/bin/python $(INSTALL) --no-deps grad-cam
 	@$(call check_opencv,.venv)
 	@touch $@

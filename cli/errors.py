@@ -14,6 +14,7 @@ EXTRAS = {
     "bentoml": "serve-cpu",
     "jinja2": "batch",
     "pyarrow": "batch",
+    "ray": "ray",
     "onnxruntime": "serve-cpu",
     "onnx": "training",
     "torch": "training",

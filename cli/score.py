@@ -70,13 +70,28 @@ def score(
         typer.Option(metavar="KEY=VALUE,...", help="Likewise, what not to score."),
     ] = None,
     engine: Annotated[
-        Literal["local"], typer.Option(help="What does the work: processes of this machine.")
+        Literal["local", "ray"],
+        typer.Option(help="What does the work: processes of this machine, or a Ray cluster."),
     ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the Ray cluster is.  [default: one of this machine, for this run]",
+            envvar="RAY_ADDRESS",
+        ),
+    ] = None,
+    gpus: Annotated[
+        float,
+        typer.Option(
+            help="Share of a GPU for each that runs the model in a Ray cluster.",
+            min=0.01,
+        ),
+    ] = 1,
     workers: Annotated[
         int | None,
         typer.Option(
-            help="Processes to use; 0 scores in this one, where nothing stops a decoder "
-            "that crashes or hangs.  [default: one per core]",
+            help="Processes to use, or CPUs of a Ray cluster; 0 scores in this one, where nothing "
+            "stops a decoder that crashes or hangs.  [default: one per core]",
             min=0,
         ),
     ] = None,
@@ -123,7 +138,7 @@ def score(
     from service.batch.job import Job
     from service.batch.local import Local, provider_for
     from service.batch.outputs import Outputs
-    from service.batch.run import score_sources
+    from service.batch.run import Engine, score_sources
     from service.batch.selection import parse
     from service.batch.workers import available_cores
 
@@ -144,16 +159,22 @@ def score(
         captures=dicom_out is not None,
         draw=overlay_for if overlay_for in ("top", "positive") else tuple(overlay_for.split(",")),
     )
-    local = Local(
-        workers=available_cores() if workers is None else workers,
-        seconds=timeout,
-        central=provider != "cpu",
-    )
+    central = provider != "cpu"
+    by: Engine
+    if engine == "ray":
+        from service.batch.ray_engine import Ray
+
+        if workers == 0:
+            fail("--workers 0: a Ray cluster needs at least one")
+        by = Ray(seconds=timeout, address=ray_address, workers=workers, gpus=gpus, central=central)
+    else:
+        cores = available_cores() if workers is None else workers
+        by = Local(workers=cores, seconds=timeout, central=central)
     outputs = Outputs(
         table=out, overlays=overlays, captures=dicom_out, summary=summary, names=names
     )
     try:
-        counts = score_sources(sources, job, outputs, local, progress=not quiet)
+        counts = score_sources(sources, job, outputs, by, progress=not quiet)
     except KeyboardInterrupt:
         typer.echo(f"care: stopped; {GOES_ON}", err=True)
         raise typer.Exit(130) from None  # 128 + SIGINT, as shells have it

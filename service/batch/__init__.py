@@ -11,6 +11,8 @@
     local.py      the engine that calls it: this process, or a pool
     workers.py    the pool: processes that a crashing or hanging decoder cannot stop
     worker.py     what one of them runs
+    ray_engine.py the engine of several machines
+    ray_tasks.py  what each of them does
     journal.py    what is done so far, on disk
     outputs.py    what a run writes, and under which names
     table.py      CSV, Parquet, JSON lines

@@ -32,11 +32,13 @@ class File:
         name: What the column `file` says; no two files of a run share it.
         path: Where it can be opened; the archive's path for a member of a ZIP.
         member: Its name within the archive, or "".
+        known: Digest of what it held when it was scored, if that row is at hand; else "".
     """
 
     name: str
     path: str
     member: str = ""
+    known: str = ""
 
 
 def read(file: File) -> bytes:

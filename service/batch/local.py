@@ -16,7 +16,7 @@ from models.store import load_one
 from service.batch.files import File
 from service.batch.job import Job, Row, error_row
 from service.batch.scorer import Decoded, Known, Scorer
-from service.batch.workers import Lost, Pool
+from service.batch.workers import Lost, Make, Pool
 
 Scored = tuple[File, Row]
 
@@ -61,42 +61,56 @@ class Local:
             for task in _tasks(files, job.batch):
                 yield from zip(task, scorer.score(task), strict=True)
         elif self.central:
-            yield from _infer(scorer, self._in_pool(_decode, files, job, known))
+            yield from _infer(scorer, self._in_pool(decoding, files, job, known))
         else:
-            yield from self._in_pool(_score, files, job, known)
+            yield from self._in_pool(scoring, files, job, known)
 
     def _in_pool(
         self, work: Callable[..., Any], files: Iterable[File], job: Job, known: Known | None
     ) -> Generator[tuple[File, Any], None, None]:
-        """Let workers do it.
+        make = partial(work, self.make, job, known is not None)
+        with file_pool(make, self.workers, self.seconds, known) as pool:
+            yield from through(pool, files, job.batch, self.seconds)
 
-        Of several files in a task that was lost, one is to blame; and a worker may have been ended
-        for what others did. So those are tried again one by one, after all the others.
-        """
-        once_more: list[File] = []
-        pool: Pool[Files, list[Any]] = Pool(
-            partial(work, self.make, job, known is not None),
-            self.workers,
-            seconds=lambda task: self.seconds * len(task),
-            answer=known or (lambda sha256: False),
-        )
-        with pool:
-            for task, done in pool.map(_tasks(files, job.batch)):
-                if not isinstance(done, Lost):
-                    yield from zip(task, done, strict=True)
-                elif done.why == "timeout" and len(task) == 1:
-                    yield task[0], self._lost(task[0], done)
-                else:
-                    once_more += task
-            for task, done in pool.map((file,) for file in once_more):
-                yield task[0], self._lost(task[0], done) if isinstance(done, Lost) else done[0]
 
-    def _lost(self, file: File, lost: Lost) -> Row:
-        if lost.why == "timeout":
-            problem = f"took too long: not scored within {self.seconds:g} seconds"
+def file_pool(
+    make: Make, workers: int, seconds: float, known: Known | None = None
+) -> Pool[Files, list[Any]]:
+    """A pool whose tasks are files; `seconds` is what one of them may take."""
+    return Pool(
+        make,
+        workers,
+        seconds=lambda task: seconds * len(task),
+        answer=known or (lambda sha256: False),
+    )
+
+
+def through(
+    pool: Pool[Files, list[Any]], files: Iterable[File], size: int, seconds: float
+) -> Generator[tuple[File, Any], None, None]:
+    """Let the workers of a pool do it, `size` files at a time.
+
+    Of several files in a task that was lost, one is to blame; and a worker may have been ended for
+    what others did. So those are tried again one by one, after all the others.
+    """
+    once_more: list[File] = []
+    for task, done in pool.map(_tasks(files, size)):
+        if not isinstance(done, Lost):
+            yield from zip(task, done, strict=True)
+        elif done.why == "timeout" and len(task) == 1:
+            yield task[0], _lost(task[0], done, seconds)
         else:
-            problem = "the decoder crashed on this file, or had no memory left"
-        return error_row(file.name, lost.why, problem)
+            once_more += task
+    for task, done in pool.map((file,) for file in once_more):
+        yield task[0], _lost(task[0], done, seconds) if isinstance(done, Lost) else done[0]
+
+
+def _lost(file: File, lost: Lost, seconds: float) -> Row:
+    if lost.why == "timeout":
+        problem = f"took too long: not scored within {seconds:g} seconds"
+    else:
+        problem = "the decoder crashed on this file, or had no memory left"
+    return error_row(file.name, lost.why, problem)
 
 
 def provider_for(models: Path, model: str) -> Provider:
@@ -115,14 +129,16 @@ def _tasks(files: Iterable[File], size: int) -> Iterator[Files]:
         yield task
 
 
-def _score(make: Callable, job: Job, asks: bool, ask: Known) -> Callable:
+def scoring(make: Callable, job: Job, asks: bool, ask: Known) -> Callable:
+    """What a worker does that scores files from beginning to end."""
     scorer = make(job, ask if asks else None)
     scorer.warm_up()
     scorer.classifier  # noqa: B018 - loaded before the first file's time counts
     return scorer.score
 
 
-def _decode(make: Callable, job: Job, asks: bool, ask: Known) -> Callable:
+def decoding(make: Callable, job: Job, asks: bool, ask: Known) -> Callable:
+    """What a worker does where another process has the model."""
     scorer = make(job, ask if asks else None)
     scorer.warm_up()
     return lambda files: [scorer.decode(file) for file in files]

@@ -105,7 +105,7 @@ class Scorer:
         try:
             data = read(file)
             row["sha256"] = hashlib.sha256(data).hexdigest()
-            if self._known and self._known(row["sha256"]):
+            if row["sha256"] == file.known or (self._known and self._known(row["sha256"])):
                 return row | {"status": KNOWN}
             return self._decode(data, row, start)
         except ImagingError as error:

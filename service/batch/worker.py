@@ -38,7 +38,7 @@ def main() -> None:
     except (EOFError, ConnectionError):
         return
     except Exception as error:
-        connection.send(("failed", _portable(error)))
+        connection.send(("failed", portable(error)))
 
 
 def _ask(connection: Connection, question: Any) -> Any:
@@ -54,8 +54,8 @@ def _leave_with_parent(descriptor: int) -> None:
     os._exit(1)
 
 
-def _portable(error: Exception) -> Exception:
-    """The error as it can be sent: with its traceback in words."""
+def portable(error: Exception) -> Exception:
+    """An error as it can be sent to another process: with its traceback in words."""
     import pickle
 
     where = "".join(traceback.format_tb(error.__traceback__))
