@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import secrets
+import socket
 import tempfile
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -39,6 +40,8 @@ SHARD = 20_000
 
 MOST_IN_TASK, TASKS_PER_CPU, MOST_TASKS = 64, 16, 50_000
 """Files of one task: so few that all CPUs end together, so many that the driver keeps up."""
+
+CONNECT_SECONDS = 10
 
 LOST_TASKS = 100
 """How many tasks may be lost before the cluster is taken to be no longer there."""
@@ -201,10 +204,7 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[None]:
     quiet: dict[str, Any] = {"logging_level": logging.CRITICAL, "log_to_driver": False}
     try:
         if address:
-            try:
-                ray.init(address, **quiet)
-            except (ConnectionError, ValueError) as error:
-                raise BatchError(f"no Ray cluster at {address}") from error
+            _join(address, quiet)
             yield
         else:
             # Ray listens on all addresses of the machine: who does not know this, is not heard.
@@ -223,3 +223,17 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[None]:
                 ray.shutdown()
     finally:
         ray.shutdown()
+
+
+def _join(address: str, options: dict[str, Any]) -> None:
+    """Join a cluster of which this machine is a node."""
+    try:
+        if address != "auto":  # Ray itself would wait for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        ray.init(address, **options)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise BatchError(
+            f"no Ray cluster at {address}; expected HOST:PORT, or auto, and this machine one of "
+            "its nodes"
+        ) from error

@@ -44,6 +44,13 @@ def make_trapped(slow: float, job: Job, known: Known | None) -> Trapped:
     return scorer
 
 
+def make_other(job: Job, known: Known | None) -> Scorer:
+    """Makes a scorer as on a machine that has another model."""
+    scorer = Scorer(job, known)
+    scorer._stamps["model_sha256"] = "0" * 64
+    return scorer
+
+
 def trapped(
     workers: int = 2, seconds: float = 60, *, central: bool = False, slow: float = 0
 ) -> Local:
