@@ -19,19 +19,22 @@ def score(
         ),
     ],
     model: Annotated[str, typer.Option(help="Name of the model, such as chest-xray.")],
-    out: Annotated[Path, typer.Option(help="The table to write: .csv, .parquet or .jsonl.")],
+    out: Annotated[
+        str,
+        typer.Option(metavar="FILE", help="The table to write: .csv, .parquet or .jsonl."),
+    ],
     overlays: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
+            metavar="DIRECTORY",
             help="Folder for overlays of the scored files, named by row and digest of the file.",
-            file_okay=False,
         ),
     ] = None,
     dicom_out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
+            metavar="DIRECTORY",
             help="Folder for the same as Secondary Captures, where the file is DICOM.",
-            file_okay=False,
         ),
     ] = None,
     overlay_for: Annotated[
@@ -43,11 +46,11 @@ def score(
         ),
     ] = "top",
     summary: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
+            metavar="FILE",
             help="A page to write: what was scored, the highest scores of each class with their "
             "overlays, and every error explained.",
-            dir_okay=False,
         ),
     ] = None,
     names: Annotated[
@@ -132,12 +135,15 @@ def score(
     Stopped at any moment, the same command goes on where it was; called again when it is done, it
     scores what is new. The README lists the columns. The table appears when it is complete, and
     beside it OUT.run.json, which says how it was made.
+
+    Sources and outputs may also be in object storage: s3://BUCKET/KEY, gs://BUCKET/KEY.
     """
     from models.store import shipped_models
     from service.batch.errors import GOES_ON
     from service.batch.job import Job
     from service.batch.local import Local, provider_for
     from service.batch.outputs import Outputs
+    from service.batch.places import place
     from service.batch.run import Engine, score_sources
     from service.batch.selection import parse
     from service.batch.workers import available_cores
@@ -171,7 +177,11 @@ def score(
         cores = available_cores() if workers is None else workers
         by = Local(workers=cores, seconds=timeout, central=central)
     outputs = Outputs(
-        table=out, overlays=overlays, captures=dicom_out, summary=summary, names=names
+        table=place(out),
+        overlays=place(overlays) if overlays else None,
+        captures=place(dicom_out) if dicom_out else None,
+        summary=place(summary) if summary else None,
+        names=names,
     )
     try:
         counts = score_sources(sources, job, outputs, by, progress=not quiet)
@@ -179,7 +189,7 @@ def score(
         typer.echo(f"care: stopped; {GOES_ON}", err=True)
         raise typer.Exit(130) from None  # 128 + SIGINT, as shells have it
     except OSError as error:
-        kept = f"; {GOES_ON}" if outputs.unfinished.exists() else ""
+        kept = f"; {GOES_ON}" if outputs.is_begun() else ""
         fail(f"{error.filename or out}: {error.strerror or error}{kept}")
     if not counts.status:
         typer.echo(f"no files in {', '.join(sources)}; {out} has its header only", err=True)

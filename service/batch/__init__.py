@@ -2,6 +2,8 @@
 
     run.py        sources in, a table out: what is done, in what order it stands, what is written
     sources.py    folders, patterns, lists, DICOMDIRs, ZIPs → files
+    objects.py    what object storage has below a prefix
+    places.py     paths and URLs: the file system and object storage, spoken to alike
     files.py      one file: its name, its place, its bytes
     job.py        what to do with each file, and the columns of the table
     selection.py  which files are scored at all
@@ -14,6 +16,7 @@
     ray_engine.py the engine of several machines
     ray_tasks.py  what each of them does
     journal.py    what is done so far, on disk
+    parts.py      copies of the journal in object storage
     outputs.py    what a run writes, and under which names
     table.py      CSV, Parquet, JSON lines
     record.py     how a table was made, beside it

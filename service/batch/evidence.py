@@ -17,6 +17,7 @@ from models.card import ModelCard
 from models.classifier import Classifier, Prediction
 from service.batch.decoded import Decoded
 from service.batch.job import POSITIVE, TOP, Job, Row
+from service.batch.places import Remote, is_remote
 from service.remarks import remarks
 
 OVERLAY_SIDE = 1024
@@ -88,6 +89,9 @@ def keep_evidence(
 def keep(folder: str, name: str, content: bytes) -> None:
     """Write a file that is there completely or not at all; nothing where no folder keeps it."""
     if not folder:
+        return
+    if is_remote(folder):
+        (Remote(folder) / name).write_bytes(content)
         return
     temporary = Path(folder, f".{name}.{os.getpid()}")
     temporary.write_bytes(content)

@@ -8,9 +8,17 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from imaging.errors import ImageTooLarge, InaccessibleFile, UnreadableImage, UnsupportedImage
+from imaging.errors import (
+    ImageTooLarge,
+    ImagingError,
+    InaccessibleFile,
+    UnreadableImage,
+    UnsupportedImage,
+)
 from imaging.reading import cannot_open, check_size, read_file
+from service.batch.places import Remote, is_remote
 
 BOMB_BYTES = 100_000_000
 BOMB_RATIO = 100
@@ -41,16 +49,37 @@ class File:
     known: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file that a source has.
+
+    Attributes:
+        key: Sorts the files of one source as they stand in the table.
+        file: Where it is.
+        identity: What changes when it does; "" if that cannot be told.
+        error: Why it cannot be read, where that is known already.
+    """
+
+    key: bytes
+    file: File
+    identity: str = ""
+    error: ImagingError | None = None
+
+
 def read(file: File) -> bytes:
     """The bytes of a file, read once.
 
     Raises:
         ImagingError: It cannot be read, or is too large.
     """
-    if not file.member:
+    remote = Remote(file.path) if is_remote(file.path) else None
+    if not file.member and not remote:
         return read_file(Path(file.path))
     try:
-        archive = _archive(file.path, identity(Path(file.path).stat()))
+        if remote and not file.member:
+            return remote.read_bytes(check_size)
+        now = object_identity(remote.info()) if remote else identity(Path(file.path).stat())
+        archive = _archive(file.path, now)
         return _member(archive, archive.getinfo(file.member))
     except OSError as error:
         raise cannot_open(error) from error
@@ -71,9 +100,21 @@ def identity(status: os.stat_result) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
 
 
+def object_identity(info: Any) -> str:
+    """The same of an object, whose time is told in seconds.
+
+    Args:
+        info: PyArrow's `FileInfo`.
+    """
+    changed = info.mtime_ns or 0
+    if not changed or abs(time.time_ns() - changed) < COARSE_TICK:
+        return ""
+    return f"{info.size}-{changed}"
+
+
 @functools.lru_cache(maxsize=1)
 def _archive(path: str, _identity: str) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)
+    return zipfile.ZipFile(Remote(path).open() if is_remote(path) else path)
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

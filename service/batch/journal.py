@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from service.batch.errors import GOES_ON, BatchError
-from service.batch.files import File
+from service.batch.files import File, Found
 from service.batch.job import Row, error_row, excused, text
-from service.batch.sources import Found
+from service.batch.parts import Parts
+from service.batch.places import Remote
 
 COMMIT_SECONDS = 1
 """How much work a sudden end may cost."""
@@ -50,6 +51,7 @@ class Journal:
         path: Where it is, or shall be.
         columns: Columns of the table.
         stamps: Columns that are the same in all rows.
+        copies: Where in object storage to keep copies of it; None keeps none.
 
     Attributes:
         reuses: Whether there were rows when stock was taken.
@@ -58,10 +60,13 @@ class Journal:
         BatchError: Another process has it, or it cannot be read.
     """
 
-    def __init__(self, path: Path, columns: Iterable[str], stamps: Row) -> None:
+    def __init__(
+        self, path: Path, columns: Iterable[str], stamps: Row, copies: Remote | None = None
+    ) -> None:
         self._stamps = stamps
         self._columns = [name for name in columns if name not in {"file", "sha256", *stamps}]
         self._what = json.dumps([self._columns, stamps])
+        self._parts = Parts(copies, self._what) if copies else None
         self._path = path
         with self._errors():
             self._db = sqlite3.connect(path, timeout=0, isolation_level=None)
@@ -93,6 +98,31 @@ class Journal:
                 for table in ("made_for", "rows", "listing", "former"):
                     self._db.execute(f"DELETE FROM {table}")
             return going
+
+    def recover(self) -> bool:
+        """Take over what its copies hold; whether that is anything.
+
+        Raises:
+            OSError: They cannot be read, or none can be written.
+        """
+        if not self._parts:
+            return False
+        found = False
+        for name, identity, sha256, values in self._parts.load():
+            found = True
+            self._insert(os.fsencode(name), identity, sha256, values)
+            self._commit_now_and_then()
+        self._parts.save()  # now, and not when something would be lost
+        return found
+
+    def back_up(self) -> None:
+        """See that its copies, if there are any, hold all that it does.
+
+        Raises:
+            OSError: They cannot be written.
+        """
+        if self._parts:
+            self._parts.save()
 
     def start(self) -> None:
         """Say that all it shall know from before is in it."""
@@ -183,7 +213,9 @@ class Journal:
         """Note a file's row."""
         name = os.fsencode(file.name)
         own = self._one("SELECT identity FROM listing WHERE name = ?", name)
-        self._put(name, own, row)
+        values = self._put(name, own, row)
+        if self._parts:
+            self._parts.add([file.name, own, row.get("sha256"), values])
         self._commit_now_and_then()
 
     def rows(self) -> Iterator[tuple[File, Row]]:
@@ -212,9 +244,12 @@ class Journal:
         with self._errors():
             return [name for (name,) in self._db.execute("SELECT name FROM former")]
 
-    def _put(self, name: bytes, identity: str, row: Row) -> None:
-        sha256 = row.get("sha256")
+    def _put(self, name: bytes, identity: str, row: Row) -> str:
         values = json.dumps([row.get(column) for column in self._columns])
+        self._insert(name, identity, row.get("sha256"), values)
+        return values
+
+    def _insert(self, name: bytes, identity: str, sha256: str | None, values: str) -> None:
         with self._errors():
             self._db.execute(
                 "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)",

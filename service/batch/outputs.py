@@ -3,12 +3,20 @@
 import os
 import re
 import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.batch.evidence import CAPTURE
 from service.batch.job import Row
+from service.batch.places import Place, Remote, copy
 from service.batch.record import record_path
+
+AT_ONCE = 32
+"""Objects that are copied side by side."""
 
 LONGEST_NAME = 120
 """Characters of a file's name that the name of its overlay has, at most."""
@@ -27,42 +35,95 @@ class Outputs:
             summary names them.
     """
 
-    table: Path
-    overlays: Path | None = None
-    captures: Path | None = None
-    summary: Path | None = None
+    table: Place
+    overlays: Place | None = None
+    captures: Place | None = None
+    summary: Place | None = None
     names: bool = False
 
     @property
-    def unfinished(self) -> Path:
+    def unfinished(self) -> Place:
         """Folder of a run that has not ended; beside the table, where renaming is one step."""
         return self.table.with_name(f".{self.table.name}.unfinished")
 
+    @contextmanager
+    def working_folder(self) -> Iterator[Path]:
+        """A folder on this machine: `unfinished`, or one that is gone afterwards."""
+        if isinstance(self.unfinished, Path):
+            self.unfinished.mkdir(exist_ok=True)
+            yield self.unfinished
+        else:
+            with tempfile.TemporaryDirectory(prefix="care-") as folder:
+                yield Path(folder)
+
+    def is_begun(self) -> bool:
+        """Whether there is anything to go on from."""
+        try:
+            return self.unfinished.exists()
+        except OSError:  # whoever asks has just met it
+            return False
+
+    def remove_unfinished(self) -> None:
+        """Remove all that only a run that has not ended needs."""
+        if isinstance(self.unfinished, Path):
+            shutil.rmtree(self.unfinished)
+        else:
+            self.unfinished.remove_all()
+
     @property
-    def files(self) -> list[Path]:
+    def files(self) -> list[Place]:
         """All that are no pictures."""
         page = [self.summary] if self.summary else []
         return [self.table, record_path(self.table), *page]
 
-    def picture(self, number: int, row: Row, ending: str) -> Path:
+    def picture(self, number: int, row: Row, ending: str) -> Place:
         """Where a picture of a row belongs."""
         name = str(row["sha256"])[:8]
         if self.names:
             name = re.sub(r"[^\w.-]", "_", row["file"])[-LONGEST_NAME:]
         return self._folder(ending) / f"{number:06d}-{name}{ending}"
 
-    def former(self, name: str) -> Path:
+    def former(self, name: str) -> Place:
         """Where a picture of this name is."""
         return self._folder(name) / name
 
-    def _folder(self, ending: str) -> Path:
+    def _folder(self, ending: str) -> Place:
         folder = self.captures if ending.endswith(CAPTURE) else self.overlays
         assert folder
         return folder
 
 
-def link(source: Path, target: Path) -> None:
+def names_in(folder: Place) -> Callable[[str], bool]:
+    """Says whether a folder has a name; object storage is asked once for all of them."""
+    if isinstance(folder, Path):
+        return lambda name: (folder / name).exists()
+    return {info.base_name for info in folder.iterdir()}.__contains__
+
+
+def link_all(pairs: Sequence[tuple[Place, Place]]) -> None:
+    """Let files appear at other places as well; in object storage, many side by side."""
+    if all(isinstance(one, Path) for pair in pairs for one in pair):
+        for source, target in pairs:
+            link(source, target)
+    else:
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            for _ in threads.map(link, *zip(*pairs, strict=True)):
+                pass
+
+
+def publish(finished: Path, target: Place) -> None:
+    """Let what a run has written in its working folder appear."""
+    if isinstance(target, Path):
+        finished.replace(target)
+    else:
+        copy(finished, target)
+
+
+def link(source: Place, target: Place) -> None:
     """Let a file appear at another place as well, in one step."""
+    if isinstance(source, Remote) or isinstance(target, Remote):
+        copy(source, target)
+        return
     temporary = target.with_name(f".{target.name}.unfinished")
     temporary.unlink(missing_ok=True)
     try:
@@ -73,8 +134,10 @@ def link(source: Path, target: Path) -> None:
     temporary.unlink(missing_ok=True)  # renaming does nothing where both are the same file
 
 
-def sync(folder: Path) -> None:
+def sync(folder: Place) -> None:
     """See that what was renamed in a folder stays so if the power fails."""
+    if isinstance(folder, Remote):
+        return  # an object that is there, stays
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -43,8 +43,8 @@ MOST_IN_TASK, TASKS_PER_CPU, MOST_TASKS = 64, 16, 50_000
 
 CONNECT_SECONDS = 10
 
-LOST_TASKS = 100
-"""How many tasks may be lost before the cluster is taken to be no longer there."""
+LOST_TASKS, LOST_ACTORS = 100, 10
+"""How many may be lost, actors in a row, before the cluster is taken to be no longer there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +119,7 @@ class Ray:
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         context.max_errored_blocks = LOST_TASKS
+        context.max_consecutive_actor_init_deaths = LOST_ACTORS
         # a block of files that all hang is progress
         context.execution_no_progress_timeout_s = 600 + 2 * self.seconds * size
         tasks = [
@@ -145,7 +146,7 @@ class Ray:
                 rows = rows.map_batches(
                     ray_tasks.Infer,
                     fn_constructor_kwargs={"make": self.make, "job": job},
-                    batch_size=None,
+                    batch_size=size,  # Ray asks for one where there are GPUs
                     batch_format="pyarrow",
                     num_cpus=0,
                     num_gpus=self.gpus,

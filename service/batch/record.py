@@ -9,6 +9,7 @@ from typing import Any
 from models.card import ModelCard
 from service.batch.errors import BatchError
 from service.batch.job import Job, columns, digest, library_version
+from service.batch.places import Place, is_remote
 
 FORMAT = 1
 """Goes up when an entry changes its meaning."""
@@ -33,7 +34,7 @@ LIBRARIES = (
 """Whose versions a row may depend on."""
 
 
-def record_path(out: Path) -> Path:
+def record_path(out: Place) -> Place:
     """Where the record of a table is."""
     return out.with_name(f"{out.name}.run.json")
 
@@ -44,7 +45,10 @@ def record(sources: Sequence[str], job: Job, card: ModelCard, counts: dict[str, 
     entries: dict[str, Any] = {
         "format": FORMAT,
         "working_directory": str(Path.cwd()),
-        "sources": [{"given": one, "absolute": str(Path(one).absolute())} for one in sources],
+        "sources": [
+            {"given": one, "absolute": one if is_remote(one) else str(Path(one).absolute())}
+            for one in sources
+        ],
         "model": {
             "name": card.name,
             "version": card.version,
@@ -69,7 +73,7 @@ def read_record(out: Path) -> dict[str, Any]:
     """
     path = record_path(out)
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise BatchError(f"{path} is not there; it says how the table was made") from error
     except ValueError as error:

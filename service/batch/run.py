@@ -1,7 +1,6 @@
 """A run over many files: sources in, a table out; stopped at any moment, it goes on from there."""
 
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,13 +15,17 @@ from service.batch.errors import BatchError
 from service.batch.evidence import endings
 from service.batch.job import Job, Row, columns, digest, excused
 from service.batch.journal import Journal
-from service.batch.outputs import Outputs, link, sync
+from service.batch.outputs import Outputs, link, link_all, names_in, publish, sync
+from service.batch.places import Place, Remote, copy, place
 from service.batch.record import record, record_path
 from service.batch.scorer import KNOWN, Engine
 from service.batch.sources import Ours, check, find_all
 from service.batch.statistics import Counts, Statistics
 from service.batch.summary import Ran, check_page, write_page
 from service.batch.table import check_suffix, read_table, write_table
+
+LINKED_AT_ONCE = 1000
+"""Pictures that get their final names in one go."""
 
 PASSES = 5
 """How often a folder that changes all the time is looked through again."""
@@ -60,24 +63,24 @@ def score_sources(
     started = datetime.now(UTC)
     card = load_card(job.models, job.model)
     _check(sources, job, card, outputs)
-    unfinished = outputs.unfinished
-    unfinished.mkdir(exist_ok=True)
-    if outputs.overlays or outputs.captures:
-        job = replace(job, kept=str(unfinished / "kept"))
-        Path(job.kept).mkdir(exist_ok=True)
     stamps = {"model_sha256": card.sha256, "options_sha256": digest(job.options(card))}
     kinds = columns(card.labels)
     done = False
-    with closing(Journal(unfinished / "journal", kinds, stamps)) as journal:
+    unfinished = outputs.unfinished
+    copies = unfinished / "journal" if isinstance(unfinished, Remote) else None
+    with (
+        outputs.working_folder() as folder,
+        closing(Journal(folder / "journal", kinds, stamps, copies)) as journal,
+    ):
         try:
-            if journal.goes_on():
-                journal.drop(
-                    name
-                    for name, row in journal.everything()
-                    if excused(row) or not all(path.exists() for path in _kept(row, job, card))
-                )
-            else:
-                _take_over(journal, job, card, outputs, stamps)
+            if outputs.overlays or outputs.captures:
+                job = replace(job, kept=str(unfinished / "kept"))
+                place(job.kept).mkdir(exist_ok=True)
+            goes_on = journal.goes_on()
+            if not goes_on:
+                _take_over(journal, job, card, outputs, folder, stamps)
+            if journal.recover() or goes_on:
+                journal.drop(_useless(journal, job, card))
             journal.start()
             worked = _score(sources, job, outputs, engine, journal, progress=progress)
             ran = Ran(
@@ -88,12 +91,14 @@ def score_sources(
                 worked=worked,
                 engine=engine,
             )
-            counts = _finish(ran, job, card, outputs, journal)
+            counts = _finish(ran, job, card, outputs, folder, journal)
             done = True
         finally:
-            if done or not journal.has_rows():
+            if done or (not copies and not journal.has_rows()):
                 journal.remove()
-                shutil.rmtree(unfinished)
+                outputs.remove_unfinished()
+            else:
+                journal.back_up()
     return counts
 
 
@@ -112,13 +117,35 @@ def _check(sources: Sequence[str], job: Job, card: ModelCard, outputs: Outputs) 
     for folder in [*(path.parent for path in outputs.files), *folders]:
         folder.mkdir(parents=True, exist_ok=True)
     for folder in folders:
-        if any(Path(one).is_dir() and folder.samefile(one) for one in sources):
+        if any(_same(folder, one) for one in sources):
             raise BatchError(f"{folder} is to be scored, so nothing can be written there")
 
 
-def _take_over(journal: Journal, job: Job, card: ModelCard, outputs: Outputs, stamps: Row) -> None:
+def _same(folder: Place, source: str) -> bool:
+    if isinstance(folder, Remote):
+        return source.rstrip("/") == folder.url
+    return Path(source).is_dir() and folder.samefile(source)
+
+
+def _useless(journal: Journal, job: Job, card: ModelCard) -> Iterator[bytes]:
+    """Names whose rows are of no use: to be tried again, or without what was drawn."""
+    kept = names_in(place(job.kept)) if job.kept else None
+    for name, row in journal.everything():
+        drawn = _kept(row, job, card)
+        if excused(row) or not (kept is None or all(map(kept, drawn))):
+            yield name
+
+
+def _take_over(
+    journal: Journal, job: Job, card: ModelCard, outputs: Outputs, folder: Path, stamps: Row
+) -> None:
     """Take over the rows of a table from before, and what was drawn for them."""
-    for number, row in enumerate(read_table(outputs.table, columns(card.labels)), start=1):
+    former = outputs.table
+    if isinstance(former, Remote):
+        there, former = former, folder / f"former{former.suffix}"
+        if there.exists():
+            copy(there, former)
+    for number, row in enumerate(read_table(former, columns(card.labels)), start=1):
         if any(row[name] != stamps[name] for name in stamps):
             return
         if excused(row) or not row["sha256"]:
@@ -127,7 +154,7 @@ def _take_over(journal: Journal, job: Job, card: ModelCard, outputs: Outputs, st
         for ending, kept in zip(endings(row, job, card), _kept(row, job, card), strict=True):
             picture = outputs.picture(number, row, ending)
             if picture.exists():
-                link(picture, kept)
+                link(picture, place(job.kept) / kept)
                 journal.note_former(picture.name)
             else:
                 whole = False
@@ -178,10 +205,13 @@ def _listed(found: Iterable[Any], *, progress: bool) -> Iterable[Any]:
     return tqdm(found, "listing", unit="file", leave=False, disable=None if progress else True)
 
 
-def _finish(ran: Ran, job: Job, card: ModelCard, outputs: Outputs, journal: Journal) -> Counts:
+def _finish(
+    ran: Ran, job: Job, card: ModelCard, outputs: Outputs, folder: Path, journal: Journal
+) -> Counts:
     """Let the table appear, and all that belongs to it. Can be done again from the start."""
     kinds = columns(card.labels)
-    complete, counts, statistics = outputs.unfinished / "table", Counts(), Statistics(card)
+    complete, counts, statistics = folder / "table", Counts(), Statistics(card)
+    drawn: list[tuple[Place, Place]] = []
     with write_table(complete, kinds, outputs.table.suffix) as write:
         for number, (file, row) in enumerate(journal.rows(), start=1):
             write(row)
@@ -190,17 +220,21 @@ def _finish(ran: Ran, job: Job, card: ModelCard, outputs: Outputs, journal: Jour
                 statistics.add(number, file, row)
             for ending, kept in zip(endings(row, job, card), _kept(row, job, card), strict=True):
                 picture = outputs.picture(number, row, ending)
-                link(kept, picture)
+                drawn.append((place(job.kept) / kept, picture))
                 journal.placed(picture.name)
-    described = outputs.unfinished / "record"
+            if len(drawn) > LINKED_AT_ONCE:
+                link_all(drawn)
+                drawn.clear()
+    link_all(drawn)
+    described = folder / "record"
     described.write_text(record(ran.sources, job, card, counts.entries()), encoding="utf-8")
-    page = outputs.unfinished / "page"
+    page = folder / "page"
     if outputs.summary:
-        write_page(page, counts, statistics, ran, job, card)
+        write_page(page, counts, statistics, ran, job, card, outputs.unfinished / "drawn")
         outputs.summary.unlink(missing_ok=True)
     record_path(outputs.table).unlink(missing_ok=True)  # never that of another table
-    complete.replace(outputs.table)
-    described.replace(record_path(outputs.table))
+    publish(complete, outputs.table)
+    publish(described, record_path(outputs.table))
     if outputs.summary:
         link(page, outputs.summary)
     sync(outputs.table.parent)
@@ -209,5 +243,5 @@ def _finish(ran: Ran, job: Job, card: ModelCard, outputs: Outputs, journal: Jour
     return counts
 
 
-def _kept(row: Row, job: Job, card: ModelCard) -> list[Path]:
-    return [Path(job.kept, f"{row['sha256']}{ending}") for ending in endings(row, job, card)]
+def _kept(row: Row, job: Job, card: ModelCard) -> list[str]:
+    return [f"{row['sha256']}{ending}" for ending in endings(row, job, card)]

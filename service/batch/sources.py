@@ -2,6 +2,7 @@
 
 A source is a folder, a file, a pattern, a DICOMDIR, a list of paths (.txt) or a ZIP (.zip). Its
 name says which. What a folder holds is scored as it is: archives and lists there are not opened.
+All but a DICOMDIR may be in object storage as well; there a prefix is a folder.
 """
 
 import errno
@@ -9,36 +10,25 @@ import glob
 import os
 import stat
 import zipfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
-from imaging.errors import ImagingError, InaccessibleFile, UnreadableImage
+from imaging.errors import InaccessibleFile, UnreadableImage
 from imaging.reading import cannot_open, check_kind
 from service.batch.errors import BatchError
-from service.batch.files import File, identity
+from service.batch.files import File, Found, identity, object_identity
 from service.batch.job import text
+from service.batch.objects import Unlisted, below, matching
+from service.batch.places import Place, Remote, infos, is_remote
+
+ASKED_AT_ONCE = 1000
+"""Objects of a list that are asked for side by side."""
 
 Node = tuple[int, int]
 """Device and inode: a folder, by whatever path it is reached."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A file that a source has.
-
-    Attributes:
-        key: Sorts the files of one source as they stand in the table.
-        file: Where it is.
-        identity: What changes when it does; "" if that cannot be told.
-        error: Why it cannot be read, where that is known already.
-    """
-
-    key: bytes
-    file: File
-    identity: str = ""
-    error: ImagingError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +38,31 @@ class Ours:
     Attributes:
         folders: Folders of ours.
         files: Names of our files, by the folder they are in.
+        urls: Both, in object storage.
     """
 
     folders: frozenset[Node] = frozenset()
     files: dict[Node, Collection[str]] = field(default_factory=dict)
+    urls: frozenset[str] = frozenset()
 
     @classmethod
-    def at(cls, files: Collection[Path], folders: Collection[Path]) -> "Ours":
+    def at(cls, files: Collection[Place], folders: Collection[Place]) -> "Ours":
         """Those of these that are there; the folders of the files must be."""
         names: dict[Node, set[str]] = {}
         for path in files:
-            names.setdefault(_node(path.parent.stat()), set()).add(path.name)
-        return cls(frozenset(_node(path.stat()) for path in folders if path.is_dir()), dict(names))
+            if isinstance(path, Path):
+                names.setdefault(_node(path.parent.stat()), set()).add(path.name)
+        return cls(
+            frozenset(
+                _node(one.stat()) for one in folders if isinstance(one, Path) and one.is_dir()
+            ),
+            dict(names),
+            frozenset(one.url for one in (*files, *folders) if isinstance(one, Remote)),
+        )
+
+    def has(self, url: str) -> bool:
+        """Whether an object is ours."""
+        return any(url == one or url.startswith(f"{one}/") for one in self.urls)
 
 
 def check(sources: Sequence[str]) -> None:
@@ -69,7 +72,11 @@ def check(sources: Sequence[str]) -> None:
         OSError: With the first that is not.
     """
     for source in sources:
-        if os.path.lexists(source) or not glob.has_magic(source):
+        if is_remote(source):
+            remote = Remote(source.rstrip("/"))
+            if not remote.exists() and not glob.has_magic(source):
+                raise FileNotFoundError(errno.ENOENT, "no such object, and none below it", source)
+        elif os.path.lexists(source) or not glob.has_magic(source):
             os.stat(source)
 
 
@@ -142,6 +149,9 @@ def _is_bundle(source: str) -> bool:
 
 
 def _find(source: str, ours: Ours, *, alone: bool) -> Iterator[Found]:
+    if is_remote(source):
+        yield from _remote(source, ours, alone=alone)
+        return
     if not os.path.lexists(source) and glob.has_magic(source):
         yield from _pattern(source, ours)
         return
@@ -153,9 +163,10 @@ def _find(source: str, ours: Ours, *, alone: bool) -> Iterator[Found]:
     elif not stat.S_ISREG(status.st_mode):
         yield _found(source, source)
     elif path.suffix.lower() == ".zip":
-        yield from _zip(source, status, "" if alone else source + "/")
+        yield from _zip(source, source, identity(status), "" if alone else source + "/")
     elif path.suffix.lower() == ".txt":
-        yield from _list(source)
+        with open(source, "rb") as lines:
+            yield from _list(lines)
     elif path.name.upper() == "DICOMDIR":
         yield from _dicomdir(path, alone=alone)
     else:
@@ -214,22 +225,79 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _list(source: str) -> Iterator[Found]:
-    """The paths in a text file, one a line, of whatever bytes; relative to the current folder."""
-    with open(source, "rb") as lines:
-        for number, line in enumerate(lines):
-            text = line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
-            if path := os.fsdecode(text.rstrip(b"\r\n")):
+def _list(lines: Iterable[bytes]) -> Iterator[Found]:
+    """The paths in a text, one a line, of whatever bytes; relative to the current folder."""
+    objects: list[tuple[str, bytes]] = []
+    for number, line in enumerate(lines):
+        text = line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
+        if path := os.fsdecode(text.rstrip(b"\r\n")):
+            if is_remote(path):
+                objects.append((path, number.to_bytes(8)))
+            else:
                 yield _found(path, path, key=number.to_bytes(8))
+        if len(objects) == ASKED_AT_ONCE:
+            yield from _objects(objects)
+            objects.clear()
+    yield from _objects(objects)
 
 
-def _zip(source: str, status: os.stat_result, prefix: str) -> Iterator[Found]:
+def _remote(source: str, ours: Ours, *, alone: bool) -> Iterator[Found]:
+    """The same in object storage."""
+    url = source.rstrip("/")
+    info = Remote(url).info()
+    if info.is_file and url.lower().endswith(".zip"):
+        with Remote(url).open() as archive:
+            yield from _zip(url, archive, object_identity(info), "" if alone else url + "/")
+    elif info.is_file and url.lower().endswith(".txt"):
+        with Remote(url).open() as lines:
+            yield from _list(lines)
+    elif info.is_file and Path(url).name.upper() == "DICOMDIR":
+        raise BatchError(f"{url}: a DICOMDIR is not read from object storage; name its folder")
+    elif info.is_file:
+        yield Found(os.fsencode(url), File(url, url), object_identity(info))
+    else:
+        folder = bool(info.type)
+        start = len(url) + 1 if folder and alone else 0
+        nothing = True
+        for path, one in below(url) if folder else matching(url):
+            nothing = False
+            name, file = os.fsencode(path[start:]), File(path[start:], path)
+            if isinstance(one, Unlisted):
+                yield Found(name, file, error=InaccessibleFile(one.why))
+            elif not ours.has(path):
+                yield Found(name, file, object_identity(one))
+        if nothing and not folder:
+            raise FileNotFoundError(errno.ENOENT, "nothing matches", source)
+
+
+def _objects(listed: Sequence[tuple[str, bytes]]) -> Iterator[Found]:
+    """Objects that a list names, with the keys they shall have."""
+    try:
+        there = list(infos([url for url, _ in listed]))
+    except OSError:  # for one of them; which one, only asking for each can tell
+        if len(listed) == 1:
+            [(url, key)] = listed
+            yield Found(key, File(url, url))  # reading it will say why
+            return
+        for one in listed:
+            yield from _objects([one])
+        return
+    for (url, key), info in zip(listed, there, strict=True):
+        if info.is_file:
+            yield Found(key, File(url, url), object_identity(info))
+        else:
+            what = (
+                "a folder, expected an object" if info.type else "cannot be opened: no such object"
+            )
+            yield Found(key, File(url, url), error=InaccessibleFile(what))
+
+
+def _zip(source: str, opened: str | BinaryIO, whole: str, prefix: str) -> Iterator[Found]:
     """The files of a ZIP; of two with the same name the last, as unpacking it would leave."""
     try:
-        archive = zipfile.ZipFile(source)
+        archive = zipfile.ZipFile(opened)
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise BatchError(f"{source}: not a ZIP archive, or a damaged one") from error
-    whole = identity(status)
     with closing(archive):
         for number, info in enumerate(archive.infolist()):
             if info.is_dir() or archive.getinfo(info.filename) is not info:

@@ -18,6 +18,7 @@ from imaging.overlay import encode, shrink
 from imaging.reading import open_image, read_image
 from models.card import ModelCard
 from models.distribution import UNLIKE
+from service.batch import places
 from service.batch.codes import CODES, Code
 from service.batch.errors import BatchError
 from service.batch.evidence import OVERLAY, drawn_as, explained
@@ -58,7 +59,7 @@ class Ran:
     engine: Engine
 
 
-def check_page(path: Path) -> None:
+def check_page(path: places.Place) -> None:
     """Refuse a page that could not be written in the end.
 
     Raises:
@@ -72,17 +73,24 @@ def check_page(path: Path) -> None:
 
 
 def write_page(
-    path: Path, counts: Counts, statistics: Statistics, ran: Ran, job: Job, card: ModelCard
+    path: Path,
+    counts: Counts,
+    statistics: Statistics,
+    ran: Ran,
+    job: Job,
+    card: ModelCard,
+    drawn: places.Place,
 ) -> None:
     """Write the page of a run whose rows are all known.
 
     Args:
-        path: Where to; pictures that have to be drawn for it are kept beside it.
+        path: Where to.
         counts: Of all rows.
         statistics: Likewise.
         ran: What else is to be said.
         job: How files were scored.
         card: Card of the model.
+        drawn: Folder for pictures that have to be drawn for it, which whoever scores can reach.
 
     Raises:
         ModelError: The model cannot be used any more.
@@ -93,7 +101,6 @@ def write_page(
     from markupsafe import Markup
 
     ended = datetime.now(UTC)
-    drawn = path.with_name("drawn")
     drawn.mkdir(exist_ok=True)
     environment = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined
@@ -142,14 +149,14 @@ def _spoken(
 
 
 def _pictures(
-    statistics: Statistics, engine: Engine, job: Job, card: ModelCard, drawn: Path
+    statistics: Statistics, engine: Engine, job: Job, card: ModelCard, drawn: places.Place
 ) -> dict[tuple[str, str], str]:
     """Overlays of the highest scores, by digest and label, as addresses that hold the picture.
 
     What was drawn anyway is used; the rest is drawn now, from files that may have gone or changed
     in the meantime. Then there is none.
     """
-    places: dict[tuple[str, str], Path] = {}
+    found: dict[tuple[str, str], places.Place] = {}
     files: dict[str, File] = {}
     draw: dict[str, tuple[str, ...]] = {}
     again = replace(job, overlays=True, captures=False, draw=draw, kept=str(drawn))
@@ -157,20 +164,20 @@ def _pictures(
         for place in scores.highest.places():
             content = place.row["sha256"]
             if job.overlays and label in explained(place.row, job, card):
-                kept, how = Path(job.kept), job
+                kept, how = places.place(job.kept), job
             else:
                 kept, how = drawn, again
                 files[content] = place.file
                 draw[content] = (*draw.get(content, ()), label)
-            places[content, label] = kept / (content + drawn_as(label, OVERLAY, how))
+            found[content, label] = kept / (content + drawn_as(label, OVERLAY, how))
     if files:
         for _ in engine(files.values(), again, None):
             pass
-    return {key: _address(path) for key, path in places.items() if path.exists()}
+    return {key: _address(path) for key, path in found.items() if path.exists()}
 
 
-def _address(path: Path) -> str:
-    content = encode(shrink(read_image(path).pixels, PICTURE_SIDE), "webp")
+def _address(path: places.Place) -> str:
+    content = encode(shrink(read_image(path.read_bytes()).pixels, PICTURE_SIDE), "webp")
     return f"data:image/webp;base64,{base64.b64encode(content).decode()}"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from service.batch.errors import BatchError
 from service.batch.job import Row
+from service.batch.places import Place
 
 Columns = Mapping[str, type]
 Write = Callable[[Row], object]
@@ -115,7 +116,7 @@ FORMATS: dict[str, tuple[Callable[..., Any], Callable[..., Iterator[Row]]]] = {
 """How a table is written and read, by the suffix of its name."""
 
 
-def check_suffix(path: Path) -> None:
+def check_suffix(path: Place) -> None:
     """Refuse a table that nobody knows how to write.
 
     Raises:

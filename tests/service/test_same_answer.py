@@ -11,7 +11,7 @@ from models.store import shipped_models
 from service.batch.job import Job
 from service.batch.local import Local
 from service.batch.outputs import Outputs
-from service.batch.run import score_sources
+from service.batch.run import Engine, score_sources
 from tests.factories import make_color, make_dicom, make_film
 from tests.service.test_secondary_capture import STUDY
 
@@ -28,7 +28,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def table(files: Path, job: Job, out: Path, engine: Local, **more: Path) -> dict[str, dict]:
+def table(files: Path, job: Job, out: Path, engine: Engine, **more: Path) -> dict[str, dict]:
     score_sources([str(files)], job, Outputs(table=out, **more), engine)
     with out.open(newline="") as file:
         return {row["file"]: row for row in csv.DictReader(file)}
@@ -55,6 +55,20 @@ def test_http_and_table_give_identical_numbers(serve_here, files, tmp_path, mode
         assert row["model_sha256"] == answer["model"]["sha256"]
         assert row["in_distribution"] == str(answer["in_distribution"]).lower()
         assert (row["error_code"] == "forced") is answer["forced"]
+
+
+def test_a_cluster_gives_the_rows_that_this_machine_does(files: Path, tmp_path: Path):
+    pytest.importorskip("ray")
+    from service.batch.ray_engine import Ray
+
+    job = Job(models=shipped_models(), model="chest-xray")
+    here = table(files, job, tmp_path / "here.csv", Local(workers=0, seconds=60))
+
+    there = table(files, job, tmp_path / "there.csv", Ray(workers=1, seconds=60))
+
+    assert [row | {"duration_ms": ""} for row in there.values()] == [
+        row | {"duration_ms": ""} for row in here.values()
+    ]
 
 
 def test_a_row_does_not_depend_on_its_neighbours(files: Path, tmp_path: Path):
