@@ -169,7 +169,7 @@ def table(costs: Costs, wish: argparse.Namespace) -> str:
         ("the driver writes the table", costs.written),
     ):
         hours = seconds * wish.films / 3600
-        line(name, f"{1e6 * seconds:.0f} µs", f"{hours:.1f} h", hours)
+        line(name, f"{1e6 * seconds:.0f} µs", f"{60 * hours:.0f} min", hours)
     found = [
         f"{wish.films:,} films, {wish.packed:.0%} of them JPEG 2000, on {wish.nodes} nodes of "
         f"{wish.cores} cores: {total * wish.films / 3600:,.0f} core-hours, "
@@ -177,7 +177,7 @@ def table(costs: Costs, wish: argparse.Namespace) -> str:
         "| stage | per film | all | hours |",
         "|---|--:|--:|--:|",
         *(
-            f"| {name} | {each} | {all} | {hours:.1f} |"
+            f"| {name} | {each} | {all} | {hours:.2f} |"
             for hours, name, each, all in sorted(lines, reverse=True)
         ),
         "",

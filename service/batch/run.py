@@ -65,9 +65,9 @@ def score_sources(
     _check(sources, job, card, outputs)
     stamps = {"model_sha256": card.sha256, "options_sha256": digest(job.options(card))}
     kinds = columns(card.labels)
-    done = False
     unfinished = outputs.unfinished
     copies = unfinished / "journal" if isinstance(unfinished, Remote) else None
+    done, known = False, copies is None  # whether all is done; whether it is known what was before
     with (
         outputs.working_folder() as folder,
         closing(Journal(folder / "journal", kinds, stamps, copies)) as journal,
@@ -79,7 +79,9 @@ def score_sources(
             goes_on = journal.goes_on()
             if not goes_on:
                 _take_over(journal, job, card, outputs, folder, stamps)
-            if journal.recover() or goes_on:
+            recovered = journal.recover()
+            known = True
+            if recovered or goes_on:
                 journal.drop(_useless(journal, job, card))
             journal.start()
             worked = _score(sources, job, outputs, engine, journal, progress=progress)
@@ -94,10 +96,10 @@ def score_sources(
             counts = _finish(ran, job, card, outputs, folder, journal)
             done = True
         finally:
-            if done or (not copies and not journal.has_rows()):
+            if done or (known and not journal.has_rows()):
                 journal.remove()
                 outputs.remove_unfinished()
-            else:
+            elif known:
                 journal.back_up()
     return counts
 
