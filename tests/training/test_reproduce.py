@@ -158,6 +158,22 @@ def test_a_result_of_other_settings_or_lists_does_not_count(figure2, data):
     assert ("csl-care", 0) not in moved
 
 
+def test_boxes_drawn_anew_are_learnt_anew_under_the_same_name(tmp_path, data):
+    base = base_run(data)
+    drawn = (data / "boxes.csv").read_text()
+    folders = []
+    for moved in (drawn, drawn.replace(",17,17", ",16,17")):
+        (tmp_path / "boxes.csv").write_text(moved)
+        named = replace(base, data=replace(base.data, boxes=str(tmp_path / "boxes.csv")))
+        trials = asked("figure2", named, tmp_path).trials()
+        folders.append([trial.folder(places(tmp_path)) for trial in trials])
+        folders[-1].append(trials[0].first_folder(places(tmp_path)))
+
+    (without, with_care, first), (without_again, with_care_again, first_again) = folders
+    assert (without, first) == (without_again, first_again)
+    assert with_care != with_care_again
+
+
 def test_a_cell_that_another_table_has_trained_is_only_measured(figure2, data, no_training):
     folder, _ = figure2
     base = base_run(data)

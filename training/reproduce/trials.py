@@ -28,6 +28,10 @@ CIRCUMSTANCES = ("name", "workers", "accelerator", "sheet_every", "model")
 """Settings of a run that do not shape what it learns."""
 
 
+Parts = dict[str, SampleList]
+"""Train, validation and test list."""
+
+
 @dataclass(frozen=True, slots=True)
 class Places:
     """Where things lie.
@@ -63,7 +67,7 @@ class Trial:
     base: TrainingRun
     run: TrainingRun
     samples: SampleList
-    parts: dict[str, SampleList]
+    parts: Parts
     config: str
     split: str
 
@@ -81,7 +85,7 @@ class Trial:
 
     def folder(self, places: Places) -> Path:
         """Its run's folder: cells of several tables that ask for the same run share it."""
-        return places.work / "runs" / digest(asdict(self.run))
+        return places.work / "runs" / digest([asdict(self.run), self.config, self.split])
 
     @property
     def first_stage(self) -> TrainingRun:
@@ -97,10 +101,9 @@ class Trial:
 
     def first_folder(self, places: Places) -> Path:
         """The folder of stage 1, shared by all cells that start from it."""
-        return places.work / "runs" / digest(asdict(self.first_stage))
-
-
-Parts = dict[str, SampleList]
+        run = self.first_stage
+        shaped = [asdict(run), config_digest(run, self.samples), self.split]
+        return places.work / "runs" / digest(shaped)
 
 
 def make_trial(
@@ -174,7 +177,7 @@ def config_digest(run: TrainingRun, samples: SampleList) -> str:
     return digest([settings, boxes if run.attention.attend else {}])
 
 
-def split_digest(parts: dict[str, SampleList]) -> str:
+def split_digest(parts: Parts) -> str:
     """Digest of the lists: picture, part, class and group."""
     return digest(
         [
