@@ -95,7 +95,7 @@ def _driver(here: Path, model: str, film: Path) -> dict[str, float]:
         entries.append([file.name, "1-2-3-4", one["sha256"], [one.get(name) for name in kinds]])
     noted = time.process_time()
     with write_table(here / "table", kinds, ".parquet") as write:
-        for one in journal.rows():
+        for _, one in journal.rows():
             write(one)
     written = time.process_time()
     journal.close()
