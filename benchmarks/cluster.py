@@ -25,7 +25,7 @@ from models.store import shipped_models
 from service.batch.files import File
 from service.batch.job import Job
 from service.batch.local import Local
-from service.batch.run import Engine
+from service.batch.scorer import Engine
 from service.batch.workers import ONE_THREAD, available_cores
 
 ROOT = Path(__file__).parent.parent

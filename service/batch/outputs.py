@@ -46,6 +46,12 @@ class Outputs:
         """Folder of a run that has not ended; beside the table, where renaming is one step."""
         return self.table.with_name(f".{self.table.name}.unfinished")
 
+    @property
+    def files(self) -> list[Place]:
+        """All that are no pictures."""
+        page = [self.summary] if self.summary else []
+        return [self.table, record_path(self.table), *page]
+
     @contextmanager
     def working_folder(self) -> Iterator[Path]:
         """A folder on this machine: `unfinished`, or one that is gone afterwards."""
@@ -69,12 +75,6 @@ class Outputs:
             shutil.rmtree(self.unfinished)
         else:
             self.unfinished.remove_all()
-
-    @property
-    def files(self) -> list[Place]:
-        """All that are no pictures."""
-        page = [self.summary] if self.summary else []
-        return [self.table, record_path(self.table), *page]
 
     def picture(self, number: int, row: Row, ending: str) -> Place:
         """Where a picture of a row belongs."""

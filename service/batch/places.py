@@ -87,6 +87,11 @@ class Remote:
         """No object is in the way of another."""
         return False
 
+    def is_prefix(self) -> bool:
+        """Whether it is no object, but there are some below it."""
+        info = self.info()
+        return bool(info.type) and not info.is_file
+
     def mkdir(self, **_: object) -> None:
         """Needs no doing: an object's name brings its folders."""
 

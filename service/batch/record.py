@@ -4,12 +4,14 @@ import json
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from models.card import ModelCard
 from service.batch.errors import BatchError
 from service.batch.job import Job, columns, digest, library_version
 from service.batch.places import Place, is_remote
+
+At = TypeVar("At", bound=Place)
 
 FORMAT = 1
 """Goes up when an entry changes its meaning."""
@@ -34,9 +36,9 @@ LIBRARIES = (
 """Whose versions a row may depend on."""
 
 
-def record_path(out: Place) -> Place:
+def record_path(out: At) -> At:
     """Where the record of a table is."""
-    return out.with_name(f"{out.name}.run.json")
+    return cast(At, out.with_name(f"{out.name}.run.json"))
 
 
 def record(sources: Sequence[str], job: Job, card: ModelCard, counts: dict[str, Any]) -> str:
@@ -73,7 +75,7 @@ def read_record(out: Path) -> dict[str, Any]:
     """
     path = record_path(out)
     try:
-        entries = json.loads(path.read_bytes())
+        entries = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BatchError(f"{path} is not there; it says how the table was made") from error
     except ValueError as error:

@@ -232,7 +232,7 @@ def _finish(
     described.write_text(record(ran.sources, job, card, counts.entries()), encoding="utf-8")
     page = folder / "page"
     if outputs.summary:
-        write_page(page, counts, statistics, ran, job, card, outputs.unfinished / "drawn")
+        write_page(page, outputs.unfinished / "drawn", counts, statistics, ran, job, card)
         outputs.summary.unlink(missing_ok=True)
     record_path(outputs.table).unlink(missing_ok=True)  # never that of another table
     publish(complete, outputs.table)

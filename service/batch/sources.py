@@ -103,7 +103,8 @@ def find_named(sources: Sequence[str], name: str) -> Iterator[Found]:
         BatchError: It is no ZIP, or no DICOMDIR.
     """
     if (folder := _base(sources)) is not None:
-        found = _found(name, os.path.join(folder, name))
+        path = os.path.join(folder, name)
+        found = next(_objects([(path, b"")])) if is_remote(path) else _found(name, path)
         if not found.error:
             yield found
             if "\\" not in name:  # else it may be that of another, whose bytes are no UTF-8
@@ -136,6 +137,8 @@ def _base(sources: Sequence[str]) -> str | None:
     if len(sources) > 1:
         return ""
     [source] = sources
+    if is_remote(source):
+        return source if Remote(source.rstrip("/")).is_prefix() else None
     if os.path.isdir(source):
         return source
     if source.lower().endswith(".zip"):

@@ -18,12 +18,13 @@ from imaging.overlay import encode, shrink
 from imaging.reading import open_image, read_image
 from models.card import ModelCard
 from models.distribution import UNLIKE
-from service.batch import places
 from service.batch.codes import CODES, Code
 from service.batch.errors import BatchError
 from service.batch.evidence import OVERLAY, drawn_as, explained
 from service.batch.files import File, read
 from service.batch.job import Job, digest
+from service.batch.places import Remote
+from service.batch.places import place as at
 from service.batch.scorer import Engine
 from service.batch.statistics import Counts, Place, Reason, Statistics
 
@@ -59,7 +60,7 @@ class Ran:
     engine: Engine
 
 
-def check_page(path: places.Place) -> None:
+def check_page(path: Path | Remote) -> None:
     """Refuse a page that could not be written in the end.
 
     Raises:
@@ -74,23 +75,23 @@ def check_page(path: places.Place) -> None:
 
 def write_page(
     path: Path,
+    drawn: Path | Remote,
     counts: Counts,
     statistics: Statistics,
     ran: Ran,
     job: Job,
     card: ModelCard,
-    drawn: places.Place,
 ) -> None:
     """Write the page of a run whose rows are all known.
 
     Args:
         path: Where to.
+        drawn: A folder for pictures that have to be drawn for it, which all who score can reach.
         counts: Of all rows.
         statistics: Likewise.
         ran: What else is to be said.
         job: How files were scored.
         card: Card of the model.
-        drawn: Folder for pictures that have to be drawn for it, which whoever scores can reach.
 
     Raises:
         ModelError: The model cannot be used any more.
@@ -149,34 +150,34 @@ def _spoken(
 
 
 def _pictures(
-    statistics: Statistics, engine: Engine, job: Job, card: ModelCard, drawn: places.Place
+    statistics: Statistics, engine: Engine, job: Job, card: ModelCard, drawn: Path | Remote
 ) -> dict[tuple[str, str], str]:
     """Overlays of the highest scores, by digest and label, as addresses that hold the picture.
 
     What was drawn anyway is used; the rest is drawn now, from files that may have gone or changed
     in the meantime. Then there is none.
     """
-    found: dict[tuple[str, str], places.Place] = {}
+    places: dict[tuple[str, str], Path | Remote] = {}
     files: dict[str, File] = {}
     draw: dict[str, tuple[str, ...]] = {}
     again = replace(job, overlays=True, captures=False, draw=draw, kept=str(drawn))
     for label, scores in statistics.labels.items():
-        for place in scores.highest.places():
-            content = place.row["sha256"]
-            if job.overlays and label in explained(place.row, job, card):
-                kept, how = places.place(job.kept), job
+        for one in scores.highest.places():
+            content = one.row["sha256"]
+            if job.overlays and label in explained(one.row, job, card):
+                kept, how = at(job.kept), job
             else:
                 kept, how = drawn, again
-                files[content] = place.file
+                files[content] = one.file
                 draw[content] = (*draw.get(content, ()), label)
-            found[content, label] = kept / (content + drawn_as(label, OVERLAY, how))
+            places[content, label] = kept / (content + drawn_as(label, OVERLAY, how))
     if files:
         for _ in engine(files.values(), again, None):
             pass
-    return {key: _address(path) for key, path in found.items() if path.exists()}
+    return {key: _address(path) for key, path in places.items() if path.exists()}
 
 
-def _address(path: places.Place) -> str:
+def _address(path: Path | Remote) -> str:
     content = encode(shrink(read_image(path.read_bytes()).pixels, PICTURE_SIDE), "webp")
     return f"data:image/webp;base64,{base64.b64encode(content).decode()}"
 

@@ -279,6 +279,15 @@ def test_objects_that_have_not_changed_are_not_read_again(
     assert {row["file"]: row["sha256"] for row in rows(out, tmp_path)} == table
 
 
+def test_a_summary_in_the_bucket_shows_what_was_drawn(stored: str, bucket: str, job: Job):
+    page = f"{bucket}/out/summary.html"
+
+    run(stored, job, place(f"{bucket}/out/scores.csv"), summary=place(page))
+
+    assert b"data:image/webp;base64," in Remote(page).read_bytes()
+    assert below(f"{bucket}/out") == {"scores.csv", "scores.csv.run.json", "summary.html"}
+
+
 def test_what_is_written_is_not_scored(stored: str, films: Path, job: Job, tmp_path: Path):
     out = place(f"{stored}/scores.csv")
     drawing = Job(models=job.models, model=job.model, overlays=True)

@@ -109,7 +109,7 @@ def gathered(tmp_path: Path, page: Path) -> tuple[pd.DataFrame, Path]:
         worked=3000,
         engine=nobody,
     )
-    write_page(page, counts, statistics, ran, job, card, page.with_name("drawn"))
+    write_page(page, tmp_path / "drawn", counts, statistics, ran, job, card)
     table = pd.read_parquet(tmp_path / "t.parquet")
     table["row"] = range(1, len(table) + 1)
     return table, page
