@@ -5,6 +5,18 @@ from training.config import TrainingRun
 from training.data.splits import PARTS
 from training.evaluate import markdown
 
+BEFORE = {
+    "none": "",
+    "moco": "Pre-trained on the training list by MoCo-v2, without labels. ",
+    "simclr": "Pre-trained on the training list by SimCLR, without labels. ",
+}
+LEARNT = {
+    "care": "the classification loss alone",
+    "deep_pneumonia": "Deep Pneumonia's gate and losses, on lesion boxes",
+    "proco": "ProCo's proto-loss and the classification loss",
+    "ecl": "ECL's proxy loss and its balance-weighted cross-entropy",
+}
+
 PAGE = """# {card.name} {card.version}
 
 {card.use} A heatmap shows where the model's evidence lies; it is no segmentation.
@@ -81,11 +93,12 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _stages(card: ModelCard, run: TrainingRun) -> str:
+    before = BEFORE[run.pretraining.name]
     if card.training["stage"] == "stage1":
-        return "Stage 1 only: classification loss, no lesion boxes, no attention loss."
+        return f"{before}Stage 1 only: {LEARNT[run.method]}, no attention loss on top."
     care = run.attention
     return (
-        "Stage 1 with the classification loss alone, then stage 2 with the CARE attention loss on "
+        f"{before}Stage 1 with {LEARNT[run.method]}, then stage 2 with the CARE attention loss on "
         f"the boxes of {', '.join(care.attend)} (alpha {care.alpha}, lambda {care.lam}, tau "
         f"{care.tau})."
     )

@@ -10,6 +10,10 @@ from types import UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from training.errors import ConfigError
+from training.method_settings import DeepPneumoniaSettings, ECLSettings, ProCoSettings
+
+USUAL_LOSS = {"deep_pneumonia": "class_balanced", "proco": "logit_adjusted"}
+"""The `loss.name` that a method brings, where a run names none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +152,7 @@ class AugmentationSettings:
         gamma: Largest exponent of the gray curve, minus 1: other windows, other films.
         saturation: Largest factor by which color saturation grows or shrinks, minus 1.
         hue: Largest shift of the hue, in degrees.
+        blur: Largest sigma of a Gaussian blur, half of the time, in pixels of the input.
         border: What fills the space beyond the picture: "reflect" or "black".
     """
 
@@ -162,6 +167,7 @@ class AugmentationSettings:
     gamma: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
+    blur: float = 0.0
     border: str = "reflect"
 
 
@@ -204,10 +210,11 @@ class StageSettings:
 
     Attributes:
         epochs: Passes over the training list at most.
-        learning_rate: Of Adam; 1e-4 in the CARE paper.
+        learning_rate: 1e-4 with Adam in the CARE paper.
         schedule: "constant", or "cosine" down to 0 over the stage.
-        weight_decay: Decoupled (AdamW).
+        weight_decay: Decoupled with AdamW.
         patience: Epochs without a better validation mean class accuracy before the stage stops.
+        optimizer: "adamw", or "sgd" with momentum 0.9, as contrastive methods publish their rates.
     """
 
     epochs: int = 50
@@ -215,6 +222,37 @@ class StageSettings:
     schedule: str = "constant"
     weight_decay: float = 0.0
     patience: int = 10
+    optimizer: str = "adamw"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainingSettings(StageSettings):
+    """Contrastive pre-training on the training list, without labels, before stage 1 of any method.
+
+    Its network is `pretrain.safetensors` in the run's folder; other runs can start from it by
+    `network.weights`. The last epoch is kept: without labels, none is better than another.
+    Rates, temperature, momentum and width are MoCo-v2's.
+
+    Attributes:
+        name: "none", "moco" (MoCo-v2) or "simclr".
+        batch: Pictures per step, over all processes. The rate belongs to 256: scale it along.
+        queue: Negatives that "moco" keeps, a multiple of the batch.
+        rows: Width of what is compared.
+        momentum: Of the key encoder of "moco".
+        temperature: Of the similarities.
+    """
+
+    epochs: int = 200
+    learning_rate: float = 0.03
+    schedule: str = "cosine"
+    weight_decay: float = 1e-4
+    optimizer: str = "sgd"
+    name: str = "none"
+    batch: int = 256
+    queue: int = 4096
+    rows: int = 128
+    momentum: float = 0.999
+    temperature: float = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +301,7 @@ class TrainingRun:
 
     Attributes:
         name: Of the run and of the model it makes.
+        method: "care", "deep_pneumonia", "proco" or "ecl"; see training.methods.
         seed: Of everything random: split, order, augmentation, new weights.
         workers: Loader processes, per device.
         accelerator: "auto", "cpu" or "cuda".
@@ -271,9 +310,14 @@ class TrainingRun:
         sheet_every: Epochs between two sheets of attention overlays; 0 for none.
         crt: Third stage, decoupled retraining of the classifier (Kang et al. 2020): features
             frozen, new last layer, every class equally often. Off at 0 epochs.
+        views: Random changes of the second view of a picture, where a method compares two, and of
+            both in pre-training. As MoCo-v2's but for what a lesion or a film does not survive:
+            crops keep half of the picture, colors stay. The first view has `augmentation`, as in
+            every other run.
     """
 
     name: str
+    method: str = "care"
     seed: int = 0
     workers: int = 2
     accelerator: str = "auto"
@@ -289,6 +333,20 @@ class TrainingRun:
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
     mixup: MixUpSettings = field(default_factory=MixUpSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
+    views: AugmentationSettings = field(
+        default_factory=lambda: AugmentationSettings(
+            flip_horizontal=True,
+            zoom=(1.0, 2**0.5),
+            shift=0.1,
+            brightness=0.2,
+            contrast=0.4,
+            blur=2.0,
+        )
+    )
+    pretraining: PretrainingSettings = field(default_factory=PretrainingSettings)
+    deep_pneumonia: DeepPneumoniaSettings = field(default_factory=DeepPneumoniaSettings)
+    proco: ProCoSettings = field(default_factory=ProCoSettings)
+    ecl: ECLSettings = field(default_factory=ECLSettings)
     stage1: StageSettings = field(default_factory=StageSettings)
     stage2: StageSettings = field(default_factory=StageSettings)
     crt: StageSettings = field(default_factory=lambda: StageSettings(epochs=0))
@@ -314,6 +372,9 @@ class TrainingRun:
         for setting in settings:
             _override(entries, setting)
         entries.setdefault("name", path.stem)
+        usual, loss = USUAL_LOSS.get(str(entries.get("method"))), entries.setdefault("loss", {})
+        if usual and isinstance(loss, dict):
+            loss.setdefault("name", usual)
         for section, key in (("data", "split"), ("model", "license_file")):
             table = entries.get(section)
             if isinstance(table, dict) and isinstance(file := table.get(key), str) and file:

@@ -1,28 +1,25 @@
-"""The stages of CARE, from first epoch to checkpoint.
+"""The stages of a run, from first epoch to checkpoint; what is learnt is the method's affair.
 
-Stage 1 trains with the classification loss alone; stage 2 starts from its best epoch and adds the
-attention loss (Zhuang et al., MIDL 2019, section 3). Whatever is random hangs on seed, stage and
-epoch, so that a run that was killed and resumed ends where an undisturbed one does, and two
-processes see the batches that one sees.
+Stage 1 trains by the run's method; stage 2 starts from its best epoch and adds the attention loss
+(Zhuang et al., MIDL 2019, section 3). Whatever is random hangs on seed, stage and epoch, so that a
+run that was killed and resumed ends where an undisturbed one does, and two processes see the
+batches that one sees.
 """
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
 from safetensors.torch import load_file
-from torch import Tensor
 from tqdm import tqdm
 
 from imaging.preprocessing import Preprocessing
-from training.attention import attention_maps, attention_terms, coarse_masks
 from training.config import AttentionSettings, SamplerSettings, StageSettings, TrainingRun
 from training.data.augmentation import Augmentation
 from training.data.cache import PictureCache
@@ -33,72 +30,11 @@ from training.data.samples import SampleList
 from training.data.splits import load_or_make_split
 from training.errors import ConfigError
 from training.logs import RunLog, attention_sheet, plot_curves, rare_pictures
-from training.losses import LOSSES, CrossEntropy, make_loss
+from training.losses import LOSSES, make_loss
+from training.methods import METHODS, PRETRAINING, Method, Processes, Task, check_method
 from training.metrics import mean_class_accuracy
 from training.network import Network, build_network, family_of, freeze_batch_norm, is_file
 from training.run_folder import load_progress, save_progress, save_weights, write_down
-
-
-class StepLosses(NamedTuple):
-    """What a training step minimizes and what it is made of; scalars.
-
-    Attributes:
-        total: L = (1 - alpha) L_c + alpha L_a.
-        l_c: Classification loss.
-        l_in: Mean L_in over the pictures with boxes, at most 0; 0 where none has any.
-        l_out: Mean L_out over them.
-    """
-
-    total: Tensor
-    l_c: Tensor
-    l_in: Tensor
-    l_out: Tensor
-
-
-def training_step(
-    network: Network,
-    batch: Batch,
-    classify: CrossEntropy,
-    care: AttentionSettings | None,
-    shared: Callable[[Tensor], Tensor],
-) -> StepLosses:
-    """One step of CARE, up to the loss.
-
-    Args:
-        network: In training mode.
-        batch: Pictures, labels and the masks of the lesion boxes.
-        classify: L_c before the mean.
-        care: Settings of the attention loss; None in stage 1.
-        shared: Mean of a number over all processes, so that their mean losses are those of the
-            whole batch.
-    """
-    if care is None:
-        l_c = classification_loss(classify, network(batch.images).logits, batch, shared)
-        return StepLosses(l_c, l_c, torch.zeros_like(l_c), torch.zeros_like(l_c))
-
-    logits, maps, _ = network(
-        batch.images, batch.labels, pictures=batch.boxed, detach=not care.head_learns
-    )
-    assert maps is not None  # labels were given
-    l_c = classification_loss(classify, logits, batch, shared)
-    masks = (coarse_masks(each, *maps.shape[1:]) for each in (batch.inside, batch.outside))
-    inside, outside = attention_terms(attention_maps(maps), *masks, tau=care.tau)
-    boxed = shared(torch.tensor(float(len(batch.boxed)), device=l_c.device)).clamp(min=1e-6)
-    l_in, l_out = inside.sum() / boxed, outside.sum() / boxed
-    l_a = l_in + care.lam * l_out
-    return StepLosses((1 - care.alpha) * l_c + care.alpha * l_a, l_c, l_in, l_out)
-
-
-def classification_loss(
-    classify: CrossEntropy, logits: Tensor, batch: Batch, shared: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """L_c: the weighted mean over the whole batch; of mixtures, both classes by their shares."""
-    total, weight = torch.zeros((), device=logits.device), torch.zeros((), device=logits.device)
-    for labels, shares in ((batch.labels, batch.shares), (batch.partners, 1 - batch.shares)):
-        weights = shares * classify.weights(labels)
-        total = total + (weights * classify(logits, labels)).sum()
-        weight = weight + weights.sum()
-    return total / shared(weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +47,7 @@ class Stage:
         settings: How long and how fast.
         care: The attention loss; None for none.
         sampler: Which pictures make up a batch.
+        method: One of `METHODS` or `PRETRAINING`.
         classifier_only: Train a new last layer on frozen features (cRT).
     """
 
@@ -119,15 +56,25 @@ class Stage:
     settings: StageSettings
     care: AttentionSettings | None
     sampler: SamplerSettings
+    method: str = "care"
     classifier_only: bool = False
+
+    @property
+    def teacher(self) -> type[Method]:
+        """The method by its name."""
+        return (METHODS | PRETRAINING)[self.method]
 
 
 def stages_of(run: TrainingRun) -> list[Stage]:
     """The stages that a run's settings ask for, in order."""
-    care = run.attention if run.attention.attend else None
-    stages = [Stage("stage1", 0, run.stage1, None, run.sampler)]
+    care, before = run.attention if run.attention.attend else None, run.pretraining
+    stages = []
+    if before.name != "none":
+        plain = SamplerSettings(batch=before.batch)
+        stages.append(Stage("pretrain", 3, before, None, plain, before.name))
+    stages.append(Stage("stage1", 0, run.stage1, None, run.sampler, run.method))
     if care or run.control.second_stage:
-        stages.append(Stage("stage2", 1, run.stage2, care, run.sampler))
+        stages.append(Stage("stage2", 1, run.stage2, care, run.sampler, run.method))
     if run.crt.epochs:
         uniform = replace(run.sampler, name="class_uniform")
         stages.append(Stage("crt", 2, run.crt, None, uniform, classifier_only=True))
@@ -152,6 +99,9 @@ def train(run: TrainingRun, folder: Path, *, cache: Path) -> Path:
     check(run)
     samples = load_samples(run.data)
     parts = split_of(run, samples)
+    for stage in stages_of(run):
+        batch = sampler_of(run, stage, parts["train"], Processes(), 0).batch
+        stage.teacher.check_data(run, parts["train"], batch)
     PictureCache.open(samples, preprocessing_of(run), cache)
     write_down(run, samples, parts, folder)
     fabric = Fabric(
@@ -176,6 +126,7 @@ def run_stages(fabric: Fabric, run: TrainingRun, folder: Path, cache: Path) -> N
         weights=weights_path(run),
         map_layer=run.network.map_layer,
         cosine=LOSSES[run.loss.name].cosine,
+        gate=run.method == "deep_pneumonia",
     )
     for stage in stages_of(run):
         if stage.classifier_only:
@@ -197,30 +148,37 @@ def run_stage(
 ) -> None:
     """One stage: epochs until patience ends; the best one is kept as `folder/STAGE.safetensors`."""
     settings, seed = stage.settings, run.seed + 1000 * stage.number
-    classify = make_loss(asdict(run.loss), torch.from_numpy(parts["train"].counts()))
+    teacher, processes = stage.teacher, Processes(fabric)
+    batches = sampler_of(run, stage, parts["train"], processes, seed)
     dataset = PictureDataset(
         parts["train"],
         pictures,
-        augmentation=Augmentation(run.augmentation),
-        attention=stage.care,
+        augmentation=Augmentation(run.augmentation if teacher.judged else run.views),
+        second=Augmentation(run.views) if teacher.two_views else None,
+        attention=teacher.marks(run, stage.care),
         seed=seed,
     )
-    batches = sampler_of(run, stage, parts["train"], fabric, seed)
     feed = loader(dataset, batches, run.workers)
     validation = evaluation_loader(PictureDataset(parts["validation"], pictures), batches.batch)
     shown = rare_pictures(parts["validation"], parts["train"])
     network.freeze_features(stage.classifier_only)
-    optimizer = torch.optim.AdamW(
-        [parameter for parameter in network.parameters() if parameter.requires_grad],
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
+    classify = make_loss(asdict(run.loss), torch.from_numpy(parts["train"].counts()))
+    torch.manual_seed(seed)  # what the method brings: projections, prototypes
+    method = teacher(
+        network, Task(run, parts["train"], classify, batches.batch, stage.care, processes)
     )
-    network.to(memory_format=torch.channels_last)
+    if stage.name == "stage2" and method.own_state():
+        method.load_state_dict(load_file(folder / "stage1.method.safetensors"), strict=False)
+    own = method.own_optimizer()
+    optimizers = [make_optimizer(method, own, settings), *([own] if own else [])]
+    method.to(memory_format=torch.channels_last)
     last = folder / f"{stage.name}.last.ckpt"
-    model, optimizer = fabric.setup(network, optimizer)
+    model, *optimizers = fabric.setup(method, *optimizers)
     # Behind the setup, which moves the network: an optimizer's state follows its parameters then.
-    progress = load_progress(last, network, optimizer)
-    log = RunLog(folder, stage.name, progress.epoch) if fabric.is_global_zero else None
+    progress = load_progress(last, method, optimizers)
+    log = (
+        RunLog(folder, stage.name, method.parts, progress.epoch) if fabric.is_global_zero else None
+    )
 
     while (
         progress.epoch < settings.epochs
@@ -228,46 +186,52 @@ def run_stage(
     ):
         epoch = progress.epoch
         batches.epoch = epoch
-        classify.start_epoch(epoch / settings.epochs)
-        torch.manual_seed(seed + epoch)  # dropout
+        method.start_epoch(epoch, settings.epochs)
+        torch.manual_seed(seed + epoch)  # dropout, and what a method draws
         model.train()
         if run.network.batch_norm == "frozen" or stage.classifier_only:
-            freeze_batch_norm(network)
+            freeze_batch_norm(method)
         sums: list[np.ndarray] = []
         title = f"{stage.name} epoch {epoch + 1}"
         shown_batches = tqdm(feed, title, leave=False, disable=not fabric.is_global_zero)
         for step, batch in enumerate(shown_batches):
-            set_rate(optimizer, settings, epoch + step / len(batches))
-            losses = training_step(
-                model, batch.to(fabric.device), classify, stage.care, mean_over(fabric)
-            )
-            optimizer.zero_grad()
-            fabric.backward(losses.total)
-            optimizer.step()
-            sums.append(mean_over(fabric)(torch.stack(losses).detach()).cpu().numpy())
+            set_rate(optimizers[0], settings, epoch + step / len(batches))
+            losses = model(batch.to(fabric.device))
+            optimizers[0].zero_grad()
+            fabric.backward(losses["loss"])
+            optimizers[0].step()
+            method.after_step()
+            means = processes.mean(torch.stack([losses[name] for name in method.parts]))
+            sums.append(means.cpu().numpy())
             if log:
                 log.step(epoch + 1, step, sums[-1].tolist())
 
-        accuracy = mean_class_accuracy(*predict(model, validation, fabric))
         progress.epoch += 1
-        means = dict(zip(("loss", "l_c", "l_in", "l_out"), np.mean(sums, 0).tolist(), strict=True))
-        row = {"epoch": progress.epoch, **means, "validation_mca": accuracy}
+        row: dict[str, float] = {"epoch": progress.epoch}
+        row |= dict(zip(method.parts, np.mean(sums, 0).tolist(), strict=True))
+        if teacher.judged:
+            labels, logits = fabric.broadcast(predict(network, validation, fabric))
+            method.after_epoch(labels, logits)
+            row["validation_mca"] = mean_class_accuracy(labels, logits)
         progress.history.append(row)
-        if accuracy > progress.best:
-            progress.best, progress.best_epoch = accuracy, progress.epoch
+        if not teacher.judged or row["validation_mca"] > progress.best:
+            progress.best = row.get("validation_mca", progress.best)
+            progress.best_epoch = progress.epoch
             if log:
-                save_weights(network, folder / f"{stage.name}.safetensors")
+                save_weights(network.state_dict(), folder / f"{stage.name}.safetensors")
+                if beside := method.own_state():
+                    save_weights(beside, folder / f"{stage.name}.method.safetensors")
         if log:
             log.epoch(row)
             words = ", ".join(f"{key} {value:.4g}" for key, value in row.items())
             print(f"{stage.name}: {words}", flush=True)
-            if run.sheet_every and progress.epoch % run.sheet_every == 0:
+            if teacher.judged and run.sheet_every and progress.epoch % run.sheet_every == 0:
                 log.sheet(
                     attention_sheet(network.eval(), shown, pictures, dataset.samples.labels),
                     progress.epoch,
                 )
             plot_curves(progress.history, folder / f"{stage.name}.png", f"{run.name} {stage.name}")
-            save_progress(last, network, optimizer, progress)
+            save_progress(last, method, optimizers, progress)
         fabric.barrier()
     if log:
         log.close()
@@ -277,39 +241,47 @@ def run_stage(
     network.freeze_features(False)
 
 
-def mean_over(fabric: Fabric) -> Callable[[Tensor], Tensor]:
-    """The mean of a tensor over all processes; no gradient passes through it."""
-
-    def everywhere(value: Tensor) -> Tensor:
-        return cast(Tensor, fabric.all_reduce(value.detach().clone(), reduce_op="mean"))
-
-    return everywhere
+def make_optimizer(
+    method: Method, own: torch.optim.Optimizer | None, settings: StageSettings
+) -> torch.optim.Optimizer:
+    """A stage's optimizer, over all that learns but for what the method steps itself."""
+    paced = {id(each) for group in own.param_groups for each in group["params"]} if own else set()
+    learning = [
+        each for each in method.parameters() if each.requires_grad and id(each) not in paced
+    ]
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(learning, lr=rate, momentum=0.9, weight_decay=decay)
+    return torch.optim.AdamW(learning, lr=rate, weight_decay=decay)
 
 
 @torch.no_grad()
 def predict(
-    model: Network, batches: Iterable[Batch], fabric: Fabric
+    network: Network, batches: Iterable[Batch], fabric: Fabric
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels (N,) and logits float32 (N, C) of all pictures of a loader, in eval mode."""
-    model.eval()
+    network.eval()
     labels, logits = [], []
     for batch in batches:
         labels.append(batch.labels.numpy())
-        logits.append(model(batch.images.to(fabric.device)).logits.float().cpu().numpy())
+        with fabric.autocast():
+            found = network(batch.images.to(fabric.device)).logits
+        logits.append(found.float().cpu().numpy())
     return np.concatenate(labels), np.concatenate(logits)
 
 
 def sampler_of(
-    run: TrainingRun, stage: Stage, train_list: SampleList, fabric: Fabric, seed: int
+    run: TrainingRun, stage: Stage, train_list: SampleList, processes: Processes, seed: int
 ) -> Sampler:
     """The batches of a stage, this process's share of them."""
     return SAMPLERS[stage.sampler.name](
         np.array([item.label for item in train_list.samples]),
         stage.sampler,
         seed=seed,
-        rank=fabric.global_rank,
-        world=fabric.world_size,
-        mixup=None if stage.classifier_only else run.mixup,
+        rank=processes.rank,
+        world=processes.world,
+        mixup=None if stage.classifier_only or not stage.teacher.judged else run.mixup,
+        whole=stage.teacher.two_views,
     )
 
 
@@ -353,6 +325,11 @@ def check(run: TrainingRun) -> None:
         "stage1.schedule": (run.stage1.schedule, ("constant", "cosine")),
         "stage2.schedule": (run.stage2.schedule, ("constant", "cosine")),
         "crt.schedule": (run.crt.schedule, ("constant", "cosine")),
+        "pretraining.schedule": (run.pretraining.schedule, ("constant", "cosine")),
+        "stage1.optimizer": (run.stage1.optimizer, ("adamw", "sgd")),
+        "stage2.optimizer": (run.stage2.optimizer, ("adamw", "sgd")),
+        "crt.optimizer": (run.crt.optimizer, ("adamw", "sgd")),
+        "pretraining.optimizer": (run.pretraining.optimizer, ("adamw", "sgd")),
     }
     for name, (found, expected) in choices.items():
         if found not in expected:
@@ -385,6 +362,7 @@ def check(run: TrainingRun) -> None:
         raise ConfigError(
             f"{run.network.backbone} takes {fixed} pixels, input.size is {run.input.size}"
         )
+    check_method(run)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, settings: StageSettings, epoch: float) -> None:

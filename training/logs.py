@@ -18,7 +18,7 @@ from training.data.samples import Sample, SampleList
 from training.network import Network
 
 SHEET_PICTURES = 12
-LOSSES = ("loss", "l_c", "l_in", "l_out")
+NOT_LOSSES = ("epoch", "validation_mca")
 
 
 class RunLog:
@@ -29,10 +29,11 @@ class RunLog:
     Args:
         folder: The run's folder.
         stage: Name of the stage.
+        losses: Names of a step's losses.
         epoch: Epochs already done.
     """
 
-    def __init__(self, folder: Path, stage: str, epoch: int) -> None:
+    def __init__(self, folder: Path, stage: str, losses: Sequence[str], epoch: int) -> None:
         self.stage = stage
         self.board = SummaryWriter(folder / "tensorboard" / stage, purge_step=epoch)
         self.path = folder / f"{stage}.steps.csv"
@@ -42,10 +43,10 @@ class RunLog:
                 kept = [row for row in list(csv.reader(file))[1:] if int(row[0]) <= epoch]
         self.file = self.path.open("w", newline="", encoding="utf-8")
         self.writer = csv.writer(self.file, lineterminator="\n")
-        self.writer.writerows([["epoch", "step", *LOSSES], *kept])
+        self.writer.writerows([["epoch", "step", *losses], *kept])
 
     def step(self, epoch: int, step: int, losses: Sequence[float]) -> None:
-        """One training step's L, L_c, L_in, L_out."""
+        """One training step's losses."""
         self.writer.writerow([epoch, step, *(f"{loss:.7f}" for loss in losses)])
 
     def epoch(self, row: Mapping[str, float]) -> None:
@@ -134,11 +135,11 @@ def plot_curves(history: Sequence[Mapping[str, Any]], path: Path, title: str) ->
     epochs = [row["epoch"] for row in history]
     figure = Figure(figsize=(10, 4))
     left, right = figure.subplots(1, 2)
-    for name in LOSSES:
+    for name in [name for name in history[0] if name not in NOT_LOSSES]:
         left.plot(epochs, [row[name] for row in history], label=name)
     left.set(xlabel="epoch", ylabel="loss", title=title)
     left.legend()
-    right.plot(epochs, [row["validation_mca"] for row in history])
+    right.plot(epochs, [row.get("validation_mca", np.nan) for row in history])
     right.set(xlabel="epoch", ylabel="validation mean class accuracy", ylim=(0, 1))
     figure.tight_layout()
     figure.savefig(path, dpi=90)

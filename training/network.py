@@ -140,6 +140,29 @@ def unit(rows: Tensor) -> Tensor:
     return rows / ((rows * rows).sum(1, keepdim=True) + 1e-12).sqrt()
 
 
+class SpatialGate(nn.Module):
+    """CBAM's spatial attention (Woo et al., ECCV 2018), without batch norm: A' = a A.
+
+    a = sigmoid(Conv7x7[mean over channels of A; max over channels of A]) in (0, 1)
+
+    As the last layer of a network's features it is in the exported graph, and Grad-CAM is that of
+    the gated map.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, 7, padding=3)
+
+    def logits(self, activations: Tensor) -> Tensor:
+        """Before the sigmoid, (N, 1, h, w), of feature maps (N, K, h, w)."""
+        summary = [activations.mean(1, keepdim=True), activations.amax(1, keepdim=True)]
+        return self.conv(torch.cat(summary, 1))
+
+    def forward(self, activations: Tensor) -> Tensor:
+        """The gated feature maps, (N, K, h, w)."""
+        return self.logits(activations).sigmoid() * activations
+
+
 class Network(nn.Module):
     """Features, a tail of further convolutions if any, a head. Normalization is in here.
 
@@ -313,6 +336,7 @@ def build_network(
     weights: str = "none",
     map_layer: str = "last",
     cosine: bool = False,
+    gate: bool = False,
 ) -> Network:
     """Build a network for fine-tuning; its last linear layer is new.
 
@@ -322,6 +346,8 @@ def build_network(
         map_layer: "last" takes Grad-CAM at the last map; "previous" at the one before, of twice
             the resolution, for finer maps.
         cosine: Make the new layer a `CosineLinear`.
+        gate: Put a `SpatialGate` behind the features, new unless the weights bring one; without,
+            one that they bring is left out.
         weights: "none"; a torchvision name such as "IMAGENET1K_V1"; or the path of a state dict
             (.pth, .safetensors) of the torchvision network or of such a `Network`.
 
@@ -350,8 +376,15 @@ def build_network(
     features, tail = family.features(original), nn.Sequential()
     if map_layer == "previous":
         features, tail = split_features(features)
+    if gate:
+        features.append(SpatialGate())
     network = Network(features, head, tail=tail, pooled=family.pooled)
     if state and is_own(state):
+        own, place = network.state_dict(), f"features.{len(features) - gate}."  # the gate's, if any
+        if gate:
+            state = {name: own[name] for name in own if name.startswith(place)} | state
+        else:
+            state = {name: state[name] for name in state if not name.startswith(place)}
         _load(network, state, ("head",), f"{weights} in {backbone}")
     return network
 
@@ -377,7 +410,7 @@ def map_sides(features: nn.Sequential, size: int) -> list[int]:
     """Side of the map behind each layer, for an input of `size` pixels."""
     sides = []
     with evaluating(features), torch.no_grad():
-        picture = torch.zeros(1, 3, size, size)
+        picture = torch.zeros(1, 3, size, size, device=next(features.parameters()).device)
         for layer in features:
             picture = layer(picture)
             sides.append(int(picture.shape[2]))

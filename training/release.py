@@ -23,6 +23,7 @@ from training.evaluate import classify_list, figures
 from training.export import export_model, restamp, texture_width
 from training.fit import preprocessing_of, split_of, stages_of
 from training.losses import LOSSES
+from training.methods import METHODS
 from training.network import Network, build_network, load_state
 
 EXPORT_THREADS = 2
@@ -117,7 +118,8 @@ def load_checkpoint(
     Raises:
         ConfigError: The stage is not there, or not finished.
     """
-    finished = [each.name for each in stages_of(run) if (folder / f"{each.name}.json").exists()]
+    stages = [each for each in stages_of(run) if each.method in METHODS]  # those that classify
+    finished = [each.name for each in stages if (folder / f"{each.name}.json").exists()]
     if not finished or (stage is not None and stage not in finished):
         wanted = stage or "any stage"
         raise ConfigError(f"{folder}: no finished checkpoint of {wanted}; run care train first")
@@ -128,6 +130,7 @@ def load_checkpoint(
         classes,
         map_layer=run.network.map_layer,
         cosine=LOSSES[run.loss.name].cosine,
+        gate=run.method == "deep_pneumonia",
     )
     network.load_state_dict(state)
     return stage, network.eval()

@@ -4,7 +4,7 @@ import json
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from training.config import TrainingRun
 from training.data.samples import SampleList
 from training.data.splits import write_split
 from training.errors import ConfigError
-from training.network import Network
 
 PACKAGES = ("torch", "torchvision", "lightning", "numpy", "opencv-python", "onnx", "scikit-learn")
 
@@ -87,34 +87,37 @@ def _key(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
 
 
-def save_weights(network: Network, path: Path) -> None:
-    """Write a network's weights as safetensors; complete or not at all."""
+def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write a state dict as safetensors; complete or not at all."""
     part = path.with_suffix(".part")
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, part)
+    save_file({name: value.contiguous() for name, value in state.items()}, part)
     part.replace(path)
 
 
 def save_progress(
-    path: Path, network: Network, optimizer: torch.optim.Optimizer, progress: Progress
+    path: Path, method: nn.Module, optimizers: Sequence[torch.optim.Optimizer], progress: Progress
 ) -> None:
     """Write everything that a stage needs to go on; complete or not at all."""
     part = path.with_suffix(".part")
     state = {
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "method": method.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "progress": asdict(progress),
     }
     torch.save(state, part)
     part.replace(path)
 
 
-def load_progress(path: Path, network: Network, optimizer: torch.optim.Optimizer) -> Progress:
-    """Put network and optimizer where a stage stopped; a fresh start where there is no file."""
+def load_progress(
+    path: Path, method: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+) -> Progress:
+    """Put method and optimizers where a stage stopped; a fresh start where there is no file."""
     if not path.exists():
         return Progress()
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
+    method.load_state_dict(state["method"])
+    for optimizer, stopped in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(stopped)
     return Progress(**state["progress"])
 
 

@@ -21,8 +21,8 @@ from tests.training.tiny import (
 )
 from training.attention import attention_maps, attention_terms, coarse_masks, outside_mask
 from training.config import AttentionSettings
-from training.fit import training_step
 from training.losses import CrossEntropy
+from training.methods.care import training_step
 from training.network import Network, build_network, freeze_batch_norm
 
 LABELS = [0, 3, 1, 3, 2]

@@ -51,6 +51,22 @@ def overlap(one: np.ndarray, other: np.ndarray) -> float:
     return (one & other).sum() / (one | other).sum()
 
 
+def test_blur_softens_half_of_the_pictures_and_keeps_their_mean():
+    picture = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    blurred = [
+        augmentation(blur=2.0)(picture, box_corners(BOXES), np.random.default_rng(seed))[0]
+        for seed in range(40)
+    ]
+
+    changed = [other for other in blurred if (other != picture).any()]
+    assert 10 < len(changed) < 30
+    for other in changed:
+        assert abs(other.mean() - picture.mean()) < 1
+        assert np.abs(np.diff(np.float64(other), axis=0)).sum() < (
+            np.abs(np.diff(np.float64(picture), axis=0)).sum()
+        )
+
+
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("boxes", [BOXES, np.array([[30, 20, 60, 45], [65, 70, 100, 110.0]])])
 @pytest.mark.parametrize("move", MOVES)

@@ -7,13 +7,13 @@ import torch
 from tests.training.test_contrastive import units
 from tests.training.tiny import rectangles, tiny_pictures
 from training.methods.deep_pneumonia import (
-    SpatialGate,
     hard_attention_loss,
     hard_mask,
     lesion_only_and_erased,
     regulation,
     stage_ends,
 )
+from training.network import SpatialGate
 
 
 def test_the_gate_equals_its_equation():

@@ -125,6 +125,20 @@ def test_a_cosine_classifier_is_exported(tmp_path):
     assert_graph_is_gradcam(network, tmp_path / "test", 96)
 
 
+@pytest.mark.parametrize("map_layer", ["last", "previous"])
+def test_a_gate_is_in_the_graph_and_gradcam_is_that_of_the_gated_map(map_layer, tmp_path):
+    torch.manual_seed(0)
+    network = build_network("resnet18", len(LABELS), map_layer=map_layer, gate=True).eval()
+    assert (network.closed_form is not None) == (map_layer == "last")
+    plain = build_network("resnet18", len(LABELS), map_layer=map_layer).eval()
+    plain.load_state_dict(network.state_dict(), strict=False)
+    images = torch.randint(0, 256, (2, 96, 96, 3), dtype=torch.uint8)
+    assert not torch.allclose(network(images).logits, plain(images).logits, rtol=0.05)
+    assert_graph_is_gradcam(
+        network, tmp_path / "test", 96, of_maps=1e-3 if map_layer == "last" else 2e-2
+    )
+
+
 def test_a_graph_that_differs_from_the_network_is_refused_and_nothing_is_written(
     tmp_path, monkeypatch
 ):

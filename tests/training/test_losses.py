@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from tests.training.tiny import alone, make_batch, softmax, tiny_pictures
-from training.fit import classification_loss
 from training.losses import LOSSES, CrossEntropy, effective_number_weights, make_loss
+from training.methods.method import classification_loss
 
 # ISIC 2018 task 3: MEL, NV, BCC, AKIEC, BKL, DF, VASC
 ISIC = [1113, 6705, 514, 327, 1099, 115, 142]

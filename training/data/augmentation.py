@@ -71,6 +71,9 @@ class Augmentation:
             table = np.stack([(levels + hue) % 180, levels * saturation, levels], 1).clip(0, 255)
             hsv = cv2.LUT(hsv, table.round().astype(np.uint8)[None])
             picture = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+        if it.blur and random.random() < 0.5:
+            # OpenCV takes no sigma of 0 for none
+            picture = cv2.GaussianBlur(picture, (0, 0), max(random.uniform(0, it.blur), 0.1))
         return picture
 
 

@@ -42,6 +42,7 @@ class Item(NamedTuple):
         mask: Its lesion mask, uint8 (S, S); None without boxes.
         partner: Class of the smaller share; `label` without mixing.
         share: The larger share, in [0.5, 1].
+        second: Another view of the same picture, uint8 (S, S, 3); None where one is enough.
     """
 
     picture: np.ndarray
@@ -49,6 +50,7 @@ class Item(NamedTuple):
     mask: np.ndarray | None
     partner: int
     share: float
+    second: np.ndarray | None = None
 
 
 class Batch(NamedTuple):
@@ -62,6 +64,7 @@ class Batch(NamedTuple):
         outside: M_out of those, float32 (M, S, S).
         partners: Second class of mixtures, int64 (B,); equals `labels` without mixing.
         shares: Share of the first class, float32 (B,), in [0.5, 1].
+        second: Another view of each picture, uint8 (B, S, S, 3); empty where one is enough.
     """
 
     images: Tensor
@@ -71,6 +74,7 @@ class Batch(NamedTuple):
     outside: Tensor
     partners: Tensor
     shares: Tensor
+    second: Tensor = torch.empty(0, dtype=torch.uint8)
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on another device."""
@@ -84,6 +88,7 @@ class PictureDataset(Dataset):
         samples: Which pictures.
         cache: Their decoded pixels.
         augmentation: Random changes; None for none.
+        second: Those of a second view of each picture; None for one view.
         attention: Whose boxes to use and how; None for no boxes.
         seed: Of the random changes.
     """
@@ -94,12 +99,14 @@ class PictureDataset(Dataset):
         cache: PictureCache,
         *,
         augmentation: Augmentation | None = None,
+        second: Augmentation | None = None,
         attention: AttentionSettings | None = None,
         seed: int = 0,
     ) -> None:
         self.samples = samples
         self.cache = cache
         self.augmentation = augmentation
+        self.second = second
         self.attention = attention
         self.seed = seed
         self.attended = attended_labels(attention, samples)
@@ -111,10 +118,15 @@ class PictureDataset(Dataset):
         """One picture, changed and mixed as drawn."""
         if not isinstance(draw, Draw):
             draw = Draw(draw)
-        picture, label, mask = self._changed(draw.sample, (*draw.nonce, 0))
+        picture, label, mask = self._changed(draw.sample, (*draw.nonce, 0), self.augmentation)
         if draw.partner is None:
-            return Item(picture, label, mask, label, 1.0)
-        other, other_label, other_mask = self._changed(draw.partner, (*draw.nonce, 1))
+            second = None
+            if self.second is not None:
+                second = self._changed(draw.sample, (*draw.nonce, 2), self.second)[0]
+            return Item(picture, label, mask, label, 1.0, second)
+        other, other_label, other_mask = self._changed(
+            draw.partner, (*draw.nonce, 1), self.augmentation
+        )
         mixed = cv2.addWeighted(picture, draw.share, other, 1 - draw.share, 0)
         if draw.share >= 0.5:
             return Item(mixed, label, mask, other_label, draw.share)
@@ -122,7 +134,7 @@ class PictureDataset(Dataset):
         return Item(mixed, other_label, other_mask, label, 1 - draw.share)
 
     def _changed(
-        self, index: int, nonce: tuple[int, ...]
+        self, index: int, nonce: tuple[int, ...], augmentation: Augmentation | None
     ) -> tuple[np.ndarray, int, np.ndarray | None]:
         item = self.samples.samples[index]
         position = self.cache.position(item.name)
@@ -131,9 +143,9 @@ class PictureDataset(Dataset):
         if len(boxes) and self.attention is not None:
             boxes = scale_boxes(boxes, self.attention.box_scale)
         corners = box_corners(self.cache.placements[position].boxes_to_model(boxes))
-        if self.augmentation is not None:
+        if augmentation is not None:
             random = np.random.default_rng([self.seed, *nonce])
-            picture, corners = self.augmentation(picture, corners, random)
+            picture, corners = augmentation(picture, corners, random)
         mask = lesion_mask(corners, picture.shape[0]) if len(corners) else None
         if mask is not None and not mask.any():  # moved out of the picture, or never in it
             mask = None
@@ -141,7 +153,7 @@ class PictureDataset(Dataset):
 
     def collate(self, items: list[Item]) -> Batch:
         """Put pictures together; masks only of those that have boxes."""
-        pictures, labels, masks, partners, shares = zip(*items, strict=True)
+        pictures, labels, masks, partners, shares, seconds = zip(*items, strict=True)
         size = pictures[0].shape[0]
         slope = self.attention.outside_slope if self.attention else 0.0
         inside = [mask for mask in masks if mask is not None]
@@ -157,6 +169,7 @@ class PictureDataset(Dataset):
             outside=torch.from_numpy(np.stack(outside) if outside else empty),
             partners=torch.tensor(partners),
             shares=torch.tensor(shares, dtype=torch.float32),
+            **({} if seconds[0] is None else {"second": torch.from_numpy(np.stack(seconds))}),
         )
 
 

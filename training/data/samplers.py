@@ -25,6 +25,7 @@ class Sampler(ABC):
         rank: This process.
         world: How many processes share each batch.
         mixup: Whether and how pictures are mixed.
+        whole: Leave out a last batch that is not full.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Sampler(ABC):
         rank: int = 0,
         world: int = 1,
         mixup: MixUpSettings | None = None,
+        whole: bool = False,
     ) -> None:
         self.labels = labels
         self.settings = settings
@@ -45,6 +47,7 @@ class Sampler(ABC):
         self.mixup = mixup or MixUpSettings()
         self.epoch = 0
         self.members = [np.flatnonzero(labels == label) for label in range(int(labels.max()) + 1)]
+        self.least = self.batch if whole else world
 
     @property
     def batch(self) -> int:
@@ -65,7 +68,7 @@ class Sampler(ABC):
             drawn = self._mix(drawn, random)
         for start in range(0, len(drawn), self.batch):
             batch = drawn[start : start + self.batch]
-            if len(batch) >= self.world:  # a remainder too small to share is left out
+            if len(batch) >= self.least:  # a remainder too small to share is left out
                 yield batch[self.rank :: self.world]
 
     def _mix(self, drawn: list[Draw], random: np.random.Generator) -> list[Draw]:

@@ -9,10 +9,14 @@ others' rows and computes the whole loss; the mean over them is the same.
 """
 
 import copy
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+
+from training.errors import ConfigError
+from training.network import Network, evaluating
 
 
 class Projection(nn.Sequential):
@@ -36,26 +40,36 @@ class Projection(nn.Sequential):
 
 
 class MomentumCopy(nn.Module):
-    """A slow copy of a module: theta_k ← m theta_k + (1 - m) theta_q after each step.
+    """A slow copy of modules: theta_k ← m theta_k + (1 - m) theta_q after each step.
 
     Buffers (batch norm's statistics) are the copy's own.
 
     Args:
-        source: What is copied; kept nowhere.
+        sources: What is copied.
         momentum: m; 0.999 in MoCo and in ProCo's code.
     """
 
-    def __init__(self, source: nn.Module, *, momentum: float = 0.999) -> None:
+    def __init__(self, *sources: nn.Module, momentum: float) -> None:
         super().__init__()
-        self.module = copy.deepcopy(source).requires_grad_(False)
+        self.copies = copy.deepcopy(nn.ModuleList(sources)).requires_grad_(False)
         self.momentum = momentum
 
     @torch.no_grad()
-    def follow(self, source: nn.Module) -> None:
-        """Move a step towards the source."""
-        pairs = zip(self.module.parameters(), source.parameters(), strict=True)
-        for slow, fast in pairs:
-            slow.lerp_(fast, 1 - self.momentum)
+    def follow(self, *sources: nn.Module) -> None:
+        """Move a step towards the sources."""
+        fast = nn.ModuleList(sources).parameters()
+        for slow, target in zip(self.copies.parameters(), fast, strict=True):
+            slow.lerp_(target, 1 - self.momentum)
+
+
+class KeyEncoder(MomentumCopy):
+    """The momentum copy of a network and its projection."""
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Keys, unit rows (N, D), of pictures (N, S, S, 3)."""
+        network, project = self.copies
+        return project(pooled(cast(Network, network), images))
 
 
 class Queue(nn.Module):
@@ -65,8 +79,7 @@ class Queue(nn.Module):
     labels; here an entry that is not yet filled has label -1, and takes no part in any loss.
 
     Args:
-        length: K, a multiple of the batch: then the same entries leave however many processes
-            filled them, in whatever order.
+        length: K, a multiple of the batch.
         rows: D.
     """
 
@@ -185,3 +198,25 @@ def supervised_contrastive_loss(
 def itself(rows: int, columns: int, *, device: torch.device) -> Tensor:
     """Where a candidate is the query itself, bool (N, M): on the diagonal."""
     return torch.eye(rows, columns, dtype=torch.bool, device=device)
+
+
+def pooled(network: Network, images: Tensor) -> Tensor:
+    """The embedding alone, (N, K), of pictures (N, S, S, 3): no head, no maps."""
+    return network.tail(network.activations(images)).mean((2, 3))
+
+
+def embedding_width(network: Network) -> int:
+    """K, the width of the embedding."""
+    device = next(network.parameters()).device
+    with torch.no_grad(), evaluating(network):
+        return int(pooled(network, torch.zeros(1, 224, 224, 3, device=device)).shape[1])
+
+
+def check_queue(setting: str, length: int, batch: int) -> None:
+    """See that a queue holds whole batches.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    if length < batch or length % batch:
+        raise ConfigError(f"{setting} = {length}: expected a multiple of the batch, {batch}")

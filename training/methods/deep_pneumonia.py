@@ -6,6 +6,11 @@ doctors; contrastive regulation of the extracted features, towards the lesions; 
 in place of cross-entropy. Ours: every equation here, and which pictures count as marked.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import (
@@ -15,31 +20,147 @@ from torch.nn.functional import (
     softplus,
 )
 
+from training.config import AttentionSettings, TrainingRun
+from training.data.dataset import Batch
+from training.data.samples import SampleList
+from training.errors import ConfigError
+from training.methods.method import Method, Task, classification_loss, full_precision
+from training.network import Network, SpatialGate, map_sides
+
 LARGEST_RATIO = 10.0  # the ratio explodes where erasing the lesion changes nothing
 STAGE_WEIGHTS = (1 / 8, 1 / 4, 1 / 2, 1.0)  # omega_l, from the earliest stage to the last
 
 
-class SpatialGate(nn.Module):
-    """CBAM's spatial attention (Woo et al., ECCV 2018), without batch norm: A' = a A.
+class DeepPneumonia(Method):
+    """A network with a gate at its map: L = L_CB + mu_1 L_att + mu_2 L_cr.
 
-    a = sigmoid(Conv7x7[mean over channels of A; max over channels of A]) in (0, 1)
-
-    As the last layer of a network's features it is in the exported graph, and Grad-CAM is that of
-    the gated map.
+    L_att and L_cr are means over the pictures that take part: those with marks, and for L_att
+    those known to hold no lesion. Stages of L_cr are the last four resolutions of the features;
+    the last one is the gated map.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(2, 1, 7, padding=3)
+    parts = ("loss", "l_c", "l_att", "l_cr", "l_in", "l_out")
 
-    def logits(self, activations: Tensor) -> Tensor:
-        """Before the sigmoid, (N, 1, h, w), of feature maps (N, K, h, w)."""
-        summary = [activations.mean(1, keepdim=True), activations.amax(1, keepdim=True)]
-        return self.conv(torch.cat(summary, 1))
+    def __init__(self, network: Network, task: Task) -> None:
+        super().__init__(network, task)
+        self.settings = it = task.run.deep_pneumonia
+        self.ends = stage_ends(map_sides(network.features, 224))
+        self.lesion_free = [task.train.labels.index(label) for label in it.lesion_free]
 
-    def forward(self, activations: Tensor) -> Tensor:
-        """The gated feature maps, (N, K, h, w)."""
-        return self.logits(activations).sigmoid() * activations
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The losses of this process's pictures."""
+        it = self.settings
+        stages, before, activations = self.through(batch.images)
+        height, width = activations.shape[2:]
+        mask = hard_mask(batch.inside, (height, width))
+        seen = self.lesions_only(batch, activations, mask) if it.lesion_only else activations
+        logits = self.network.classify(seen).logits
+        with full_precision(activations):
+            l_c = classification_loss(self.classify, logits, batch, self.processes.mean)
+            l_att = self.attention_loss(batch, self.gate.logits(before.float())[:, 0], mask)
+        l_cr = self.regulation_loss(batch, stages) if it.regulation else torch.zeros_like(l_c)
+        loss = l_c + it.attention * l_att + it.regulation * l_cr
+        losses = self.with_attention(batch, activations, {"loss": loss})
+        named = losses | {"l_c": l_c, "l_att": l_att, "l_cr": l_cr}
+        return {name: named[name] for name in self.parts}
+
+    def through(self, images: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Pooled features of each stage, the map before the gate, and behind it."""
+        before = maps = self.network.normalized(images)
+        stages = []
+        for n, layer in enumerate(self.network.features):
+            before, maps = maps, layer(maps)
+            if n in self.ends:
+                stages.append(maps.mean((2, 3)).float())
+        return stages, before, maps
+
+    def lesions_only(self, batch: Batch, activations: Tensor, mask: Tensor) -> Tensor:
+        """The map, of some marked pictures nothing but the lesions' cells."""
+        # Drawn for the whole batch, and on the CPU: alike in all processes, on any device.
+        drawn = torch.rand(self.task.batch) < self.settings.lesion_only
+        own = drawn[self.processes.rank :: self.processes.world][: len(batch.labels)]
+        chosen = own.to(batch.boxed.device)[batch.boxed][:, None, None]
+        kept = torch.ones_like(activations[:, 0])
+        kept[batch.boxed] = torch.where(chosen, mask.to(kept), 1.0)
+        return kept[:, None] * activations
+
+    def attention_loss(self, batch: Batch, logits: Tensor, mask: Tensor) -> Tensor:
+        """L_att, a mean over the marked pictures and those without a lesion; a scalar."""
+        free = torch.isin(batch.labels, torch.tensor(self.lesion_free, device=mask.device).long())
+        free[batch.boxed] = False
+        wanted = torch.cat([mask, torch.zeros_like(logits[free])])
+        found = torch.cat([logits[batch.boxed], logits[free]])
+        losses = hard_attention_loss(found, wanted, form=self.settings.attention_form)
+        return losses.sum() / self.everywhere(len(losses), logits.device)
+
+    def regulation_loss(self, batch: Batch, stages: list[Tensor]) -> Tensor:
+        """L_cr: of each stage the mean over the marked pictures, times omega; a scalar."""
+        it, marked = self.settings, len(batch.boxed)
+        total = torch.zeros((), device=batch.images.device)
+        if marked:
+            references = lesion_only_and_erased(batch.images[batch.boxed], batch.inside)
+            with torch.no_grad(), steady_statistics(self.network.features):
+                both = self.through(torch.cat(references))[0]
+            for weight, whole, pair in zip(self.weights, stages, both, strict=True):
+                terms = regulation(
+                    whole[batch.boxed],
+                    *pair.chunk(2),
+                    form=it.regulation_form,
+                    temperature=it.temperature,
+                )
+                total = total + weight * terms.sum()
+        return total / self.everywhere(marked, total.device)
+
+    @property
+    def gate(self) -> SpatialGate:
+        """The last layer of the features."""
+        return cast(SpatialGate, self.network.features[-1])
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Omega of each stage; the last one's is 1."""
+        return STAGE_WEIGHTS[-len(self.ends) :]
+
+    def everywhere(self, count: int, device: torch.device) -> Tensor:
+        """The mean of a count over all processes, kept from 0."""
+        return self.processes.mean(torch.tensor(float(count), device=device)).clamp(min=1e-6)
+
+    @classmethod
+    def marks(cls, run: TrainingRun, care: AttentionSettings | None) -> AttentionSettings:
+        """Every box is a mark, whatever classes the attention loss attends to."""
+        return replace(care or run.attention, attend=("all",))
+
+    @classmethod
+    def check_data(cls, run: TrainingRun, train: SampleList, batch: int) -> None:
+        """See that there are marks, where a part needs them, and labels without lesions."""
+        super().check_data(run, train, batch)
+        it = run.deep_pneumonia
+        for label in it.lesion_free:
+            if label not in train.labels:
+                raise ConfigError(
+                    f"deep_pneumonia.lesion_free: no label {label!r}; there are "
+                    f"{', '.join(train.labels)}"
+                )
+        marked = any(len(item.boxes) for item in train.samples)
+        if not marked and (it.attention or it.regulation or it.lesion_only):
+            raise ConfigError(
+                "deep_pneumonia learns from lesion boxes, and no picture of the training list has "
+                "any; name them in data.boxes, or set attention, regulation and lesion_only to 0"
+            )
+
+
+@contextmanager
+def steady_statistics(network: nn.Module) -> Iterator[None]:
+    """For a while, batch norm learns nothing of the pictures that pass."""
+    norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
 
 
 def hard_mask(inside: Tensor, shape: tuple[int, int]) -> Tensor:

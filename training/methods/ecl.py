@@ -5,13 +5,101 @@ of the stage in place of epochs 20 and 50 of 100, F1 kept from 0, anchors withou
 out of the mean.
 """
 
-import torch
-from torch import Tensor
+from typing import ClassVar
 
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from training.config import TrainingRun
+from training.data.dataset import Batch
+from training.errors import ConfigError
 from training.losses import CrossEntropy
-from training.methods.contrastive import itself
+from training.methods.contrastive import Projection, embedding_width, itself
+from training.methods.method import Method, Task, classification_loss, full_precision
+from training.metrics import f1_scores
+from training.network import Network
 
 LEAST_F1 = 0.05  # the authors divide by F1, which is 0 for a class that is never found
+
+
+class ECL(Method):
+    """Two views against each other and against proxies; the first view feeds the classifier.
+
+    L = 2 BWCE + 1 BHP. The proxies gather their gradient over an epoch and move once at its end.
+
+    Attributes:
+        proxies: Before they are scaled to length 1, (P, D).
+        f1: Of each class on the validation list, after the last epoch, (C,).
+    """
+
+    two_views: ClassVar[bool] = True
+    parts = ("loss", "l_c", "l_bhp", "l_in", "l_out")
+    proxy_labels: Tensor
+    f1: Tensor
+
+    def __init__(self, network: Network, task: Task) -> None:
+        super().__init__(network, task)
+        self.settings = it = task.run.ecl
+        counts = torch.from_numpy(task.train.counts())
+        width = embedding_width(network)
+        self.project = Projection(width, it.rows, it.rows)
+        wanted = proxies_per_class(counts)
+        self.proxies = nn.Parameter(torch.randn(int(wanted.sum()), it.rows))
+        self.register_buffer("proxy_labels", torch.arange(len(counts)).repeat_interleave(wanted))
+        self.register_buffer("f1", torch.ones(len(counts)))
+        self.weighted = BalanceWeighted(counts)
+        if it.weighted:
+            self.classify = self.weighted
+        self.pace = torch.optim.SGD([self.proxies], lr=it.proxy_rate, momentum=0.9)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """BWCE of this process's pictures, BHP of the whole batch, and the attention loss."""
+        both = self.network.activations(torch.cat([batch.images, batch.second]))
+        activations = both[: len(batch.images)]
+        logits = self.network.classify(activations).logits
+        rows = self.project(self.network.tail(both).mean((2, 3)))
+        with full_precision(rows):
+            l_c = classification_loss(self.classify, logits, batch, self.processes.mean)
+            rows = torch.cat([self.processes.gather(rows), normalize(self.proxies)])
+            labels = self.processes.gather(batch.labels.repeat(2))
+            labels = torch.cat([labels, self.proxy_labels])
+            l_bhp = bhp_loss(rows, labels, temperature=self.settings.temperature)
+        loss = self.settings.classification * l_c + self.settings.contrast * l_bhp
+        losses = self.with_attention(batch, activations, {"loss": loss})
+        return {name: (losses | {"l_c": l_c, "l_bhp": l_bhp})[name] for name in self.parts}
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Set the weights of the classes."""
+        super().start_epoch(epoch, epochs)
+        self.weighted.f1 = self.f1.cpu()
+        self.weighted.start(epoch + 1, epochs)
+
+    def after_epoch(self, labels: np.ndarray, logits: np.ndarray) -> None:
+        """Move the proxies; take note of each class's F1, of those that the list holds."""
+        self.pace.step()
+        self.pace.zero_grad()
+        found = f1_scores(labels, logits.argmax(1), logits.shape[1])
+        self.f1.copy_(torch.from_numpy(np.nan_to_num(found, nan=1.0)))
+
+    def own_optimizer(self) -> torch.optim.Optimizer:
+        """That of the proxies."""
+        return self.pace
+
+    @classmethod
+    def check(cls, run: TrainingRun) -> None:
+        """See that nothing else claims to weigh the classes or to scale the gradient."""
+        if run.loss.name != "cross_entropy":
+            raise ConfigError(
+                f"loss.name = {run.loss.name!r}: ecl weighs cross-entropy in its own way; expected "
+                "cross_entropy, and ecl.weighted = false for the plain one"
+            )
+        if run.precision == "16-mixed":
+            raise ConfigError(
+                "precision = '16-mixed': ecl's proxies gather gradients over an epoch, and its "
+                "loss scale changes on the way; expected bf16-mixed or 32-true"
+            )
 
 
 def proxies_per_class(counts: Tensor) -> Tensor:

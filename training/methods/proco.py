@@ -10,14 +10,158 @@ classifier's logits as prototypes and nothing else it is PaCo (Cui et al., ICCV 
 interface the authors' code has.
 """
 
+from typing import ClassVar
+
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize, one_hot
 
+from training.config import TrainingRun
+from training.data.dataset import Batch
+from training.data.samples import SampleList
+from training.errors import ConfigError
 from training.losses import effective_number_weights
-from training.methods.contrastive import supervised_contrast
+from training.methods.contrastive import (
+    KeyEncoder,
+    Projection,
+    Queue,
+    check_queue,
+    embedding_width,
+    supervised_contrast,
+)
+from training.methods.method import Method, Task, classification_loss, full_precision
+from training.network import Network
 
+CONFIDENCE_MOMENTUM = 0.99  # of the running probability of each class's own pictures, per step
 LOWEST, HIGHEST = 0.1, 10.0  # of a prototype's weight, where their mean is 1
+
+
+class ProCo(Method):
+    """Query and key encoder, queue, prototypes, and the classifier, end to end in one stage.
+
+    L = L_pl + eta L_cls. The prototypes start at random, and after the first epoch from the mean
+    key of each class.
+
+    Attributes:
+        prototypes: p before it is scaled to length 1, (C, D); None where there are none, or where
+            the classifier's rows take their part.
+    """
+
+    two_views: ClassVar[bool] = True
+    parts = ("loss", "l_c", "l_pl", "l_in", "l_out")
+    key_sums: Tensor
+    prior: Tensor
+    log_prior: Tensor
+    confidence: Tensor
+    warm: Tensor
+
+    def __init__(self, network: Network, task: Task) -> None:
+        super().__init__(network, task)
+        self.settings = it = task.run.proco
+        width, classes = embedding_width(network), network.classes
+        counts = torch.from_numpy(task.train.counts())
+        self.project = Projection(width, width, it.rows)
+        self.key = KeyEncoder(network, self.project, momentum=it.momentum)
+        self.queue = Queue(it.queue, it.rows)
+        own = it.prototypes and it.space == "query"
+        self.prototypes = nn.Parameter(torch.randn(classes, it.rows)) if own else None
+        self.register_buffer("key_sums", torch.zeros(classes, it.rows))
+        self.register_buffer("warm", torch.tensor(False))
+        self.register_buffer("prior", prior_weights(counts, form=it.prior))
+        self.register_buffer("log_prior", (counts / counts.sum()).log().float())
+        self.register_buffer("confidence", torch.zeros(classes))
+        self.seen: tuple[Tensor, Tensor, Tensor]
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """L_cls of this process's pictures, L_pl of the whole batch, and the attention loss."""
+        activations = self.network.activations(batch.images)
+        logits, _, embedding = self.network.classify(activations)
+        queries, keys = self.project(embedding), self.key(batch.second)
+        with full_precision(queries):
+            l_c = classification_loss(self.classify, logits, batch, self.processes.mean)
+            queries, keys, logits, labels = (
+                self.processes.gather(rows)
+                for rows in (queries, keys, logits.float(), batch.labels)
+            )
+            l_pl = self.contrast(queries, keys, logits, labels)
+            self.seen = (keys, logits.detach().softmax(1), labels)
+        loss = l_pl + self.settings.eta * l_c
+        losses = self.with_attention(batch, activations, {"loss": loss})
+        return {name: (losses | {"l_c": l_c, "l_pl": l_pl})[name] for name in self.parts}
+
+    def contrast(self, queries: Tensor, keys: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean L_pl of the whole batch: unit rows (N, D), logits (N, C), labels (N,)."""
+        it = self.settings
+        others = torch.cat([labels, labels, self.queue.labels])
+        similar = queries @ torch.cat([queries, keys, self.queue.rows]).T / it.temperature
+        prototypes = instances = None
+        if self.prototypes is not None:
+            rows = normalize(self.prototypes)
+            prototypes = queries @ rows.T / it.temperature
+            if it.instances:
+                # Drawn for the whole batch, and on the CPU: alike in all processes, on any device.
+                shares = it.rho + (1 - it.rho) * torch.rand(len(labels), len(rows))
+                a = proto_instances(
+                    queries,
+                    labels,
+                    rows,
+                    self.queue.rows,
+                    self.queue.labels,
+                    rho=shares.to(rows),
+                    epsilon=it.epsilon,
+                )
+                instances = (queries[:, None] * a).sum(2) / it.temperature
+        elif it.prototypes:
+            prototypes = logits + self.log_prior
+        weights = recalibrated(self.prior, self.confidence if it.online else None)
+        return proto_loss(
+            similar,
+            labels,
+            others,
+            prototypes=prototypes,
+            weights=weights,
+            instances=instances,
+            alpha=it.alpha,
+        ).mean()
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Move the key encoder, queue the keys, note how surely each class is recognized."""
+        keys, probabilities, labels = self.seen
+        self.key.follow(self.network, self.project)
+        self.queue.push(keys, labels)
+        if not self.warm:
+            self.key_sums.index_add_(0, labels, keys)
+        members = one_hot(labels, len(self.confidence)).to(probabilities)
+        means = (members * probabilities).sum(0) / members.sum(0).clamp(min=1)
+        moved = self.confidence.lerp(means, 1 - CONFIDENCE_MOMENTUM)
+        self.confidence.copy_(torch.where(members.sum(0) > 0, moved, self.confidence))
+
+    @torch.no_grad()
+    def after_epoch(self, labels: np.ndarray, logits: np.ndarray) -> None:
+        """After the first epoch, start the prototypes from the mean key of each class seen."""
+        if self.warm or self.prototypes is None:
+            return
+        known = self.key_sums.norm(dim=1, keepdim=True) > 0
+        self.prototypes.copy_(torch.where(known, normalize(self.key_sums), self.prototypes))
+        self.warm.fill_(True)
+
+    @classmethod
+    def check(cls, run: TrainingRun) -> None:
+        """See that proto-instances have the prototypes they are made of."""
+        it = run.proco
+        if it.instances and not (it.prototypes and it.space == "query"):
+            raise ConfigError(
+                "proco.instances = true: proto-instances are made of prototypes in the query "
+                'space; expected proco.prototypes = true and proco.space = "query"'
+            )
+
+    @classmethod
+    def check_data(cls, run: TrainingRun, train: SampleList, batch: int) -> None:
+        """See that the queue holds whole batches as well."""
+        super().check_data(run, train, batch)
+        check_queue("proco.queue", run.proco.queue, batch)
 
 
 def proto_instances(

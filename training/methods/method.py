@@ -1,0 +1,230 @@
+"""What a method is to the training loop: a module around the network, from batch to losses.
+
+A method holds the network and whatever its paper trains beside it: a momentum encoder, a queue,
+prototypes. All of that is in the method's state, so a stopped run goes on with it; what is
+exported is the network alone.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import ClassVar, cast
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from training.attention import attention_maps, attention_terms, coarse_masks
+from training.config import AttentionSettings, TrainingRun
+from training.data.dataset import Batch, attended_labels
+from training.data.samples import SampleList
+from training.errors import ConfigError
+from training.losses import CrossEntropy
+from training.network import Network
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """The processes that share a batch: this one's place among them, and what they tell each other.
+
+    Attributes:
+        fabric: None where this process is alone.
+    """
+
+    fabric: Fabric | None = None
+
+    @property
+    def rank(self) -> int:
+        """This process."""
+        return self.fabric.global_rank if self.fabric else 0
+
+    @property
+    def world(self) -> int:
+        """How many there are."""
+        return self.fabric.world_size if self.fabric else 1
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a tensor over all processes; no gradient passes through it."""
+        value = value.detach().clone()
+        if self.fabric is None:
+            return value
+        return cast(Tensor, self.fabric.all_reduce(value, reduce_op="mean"))
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows of all processes, (world * N, ...), in the batch's order, with their gradient.
+
+        N is alike in all processes, each of which has every world-th picture.
+        """
+        if self.fabric is None or self.world == 1:
+            return rows
+        gathered = self.fabric.all_gather(rows, sync_grads=rows.requires_grad)
+        return cast(Tensor, gathered).transpose(0, 1).flatten(0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a stage asks of a method.
+
+    Attributes:
+        run: The settings.
+        train: The training list.
+        classify: L_c before the mean.
+        batch: Pictures per step, over all processes.
+        care: Settings of the attention loss; None for none.
+        processes: Who shares the batches.
+    """
+
+    run: TrainingRun
+    train: SampleList
+    classify: CrossEntropy
+    batch: int
+    care: AttentionSettings | None = None
+    processes: Processes = field(default_factory=Processes)
+
+
+class Method(nn.Module):
+    """The base of all methods.
+
+    Attributes:
+        two_views: Whether a batch brings a second view of each picture, and is always full.
+        judged: Whether validation tells which epoch is best; else the last one is.
+        parts: Names of the losses, as `forward` returns them.
+        network: What is trained and exported.
+
+    Args:
+        network: As it stands at the beginning of the stage.
+        task: What to do with it.
+    """
+
+    two_views: ClassVar[bool] = False
+    judged: ClassVar[bool] = True
+    parts: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, network: Network, task: Task) -> None:
+        super().__init__()
+        self.network = network
+        self.task = task
+        self.classify = task.classify
+        self.processes = task.processes
+        self.attended = attended_labels(task.care, task.train)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The losses of this process's share of a batch, scalars, `parts` by name.
+
+        "loss" is what is minimized. Means over processes are those of the whole batch.
+        """
+        raise NotImplementedError
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Get ready for an epoch, counted from 0, of so many."""
+        self.classify.start_epoch(epoch / epochs)
+
+    def after_step(self) -> None:
+        """Move what follows the network, once its optimizer has stepped."""
+
+    def after_epoch(self, labels: np.ndarray, logits: np.ndarray) -> None:
+        """Take note of the validation list: labels (N,), logits (N, C)."""
+
+    def own_optimizer(self) -> torch.optim.Optimizer | None:
+        """For parameters that the method steps itself, at its own pace; None for none."""
+        return None
+
+    def own_state(self) -> dict[str, Tensor]:
+        """What the method trains beside the network."""
+        state = self.state_dict()
+        return {name: value for name, value in state.items() if not name.startswith("network.")}
+
+    @classmethod
+    def marks(cls, run: TrainingRun, care: AttentionSettings | None) -> AttentionSettings | None:
+        """Whose boxes the batches bring."""
+        return care
+
+    @classmethod
+    def check(cls, run: TrainingRun) -> None:
+        """See that the settings go together.
+
+        Raises:
+            ConfigError: They do not.
+        """
+
+    @classmethod
+    def check_data(cls, run: TrainingRun, train: SampleList, batch: int) -> None:
+        """See that the settings go together with the training list and the batch.
+
+        Raises:
+            ConfigError: They do not.
+        """
+        if cls.two_views and len(train.samples) < batch:
+            raise ConfigError(
+                f"a batch of {batch} pictures: the training list has {len(train.samples)}, and "
+                "methods that compare two views take full batches only"
+            )
+        if cls.two_views and batch % run.devices:
+            raise ConfigError(f"a batch of {batch} pictures cannot be shared by {run.devices}")
+
+    def with_attention(
+        self, batch: Batch, activations: Tensor, losses: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Put the attention loss on top of a method's own: L = (1 - alpha) L_method + alpha L_a.
+
+        Args:
+            batch: With the masks of the boxes.
+            activations: The network's map of `batch.images`, (B, K, h, w).
+            losses: With "loss", L_method.
+        """
+        zero = torch.zeros_like(losses["loss"])
+        if (care := self.task.care) is None:
+            return losses | {"l_in": zero, "l_out": zero}
+        chosen = only_of(batch, self.attended)
+        maps = self.network.maps(
+            activations[chosen.boxed], batch.labels[chosen.boxed], detach=not care.head_learns
+        )
+        l_in, l_out = attention_losses(maps, chosen, care, self.processes.mean)
+        total = (1 - care.alpha) * losses["loss"] + care.alpha * (l_in + care.lam * l_out)
+        return losses | {"loss": total, "l_in": l_in, "l_out": l_out}
+
+
+def classification_loss(
+    classify: CrossEntropy, logits: Tensor, batch: Batch, shared: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """L_c: the weighted mean over the whole batch; of mixtures, both classes by their shares."""
+    total, weight = torch.zeros((), device=logits.device), torch.zeros((), device=logits.device)
+    for labels, shares in ((batch.labels, batch.shares), (batch.partners, 1 - batch.shares)):
+        weights = shares * classify.weights(labels)
+        total = total + (weights * classify(logits, labels)).sum()
+        weight = weight + weights.sum()
+    return total / shared(weight)
+
+
+def attention_losses(
+    maps: Tensor, batch: Batch, care: AttentionSettings, shared: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Mean L_in and L_out over the pictures with boxes, all processes together; scalars.
+
+    Args:
+        maps: Signed Grad-CAM of the true classes of the pictures with boxes, (M, h, w).
+        batch: With the masks of the boxes.
+        care: With tau.
+        shared: Mean of a number over all processes.
+    """
+    masks = (coarse_masks(each, *maps.shape[1:]) for each in (batch.inside, batch.outside))
+    inside, outside = attention_terms(attention_maps(maps), *masks, tau=care.tau)
+    boxed = shared(torch.tensor(float(len(batch.boxed)), device=maps.device)).clamp(min=1e-6)
+    return inside.sum() / boxed, outside.sum() / boxed
+
+
+def only_of(batch: Batch, labels: set[int]) -> Batch:
+    """The batch with the masks of some classes only."""
+    chosen = torch.tensor(sorted(labels), device=batch.labels.device)
+    kept = torch.isin(batch.labels[batch.boxed], chosen)
+    return batch._replace(
+        boxed=batch.boxed[kept], inside=batch.inside[kept], outside=batch.outside[kept]
+    )
+
+
+@contextmanager
+def full_precision(tensor: Tensor) -> Iterator[None]:
+    """No autocast on a tensor's device, for a while."""
+    with torch.autocast(tensor.device.type, enabled=False):
+        yield
