@@ -31,7 +31,7 @@ from training.data.splits import load_or_make_split
 from training.errors import ConfigError
 from training.logs import RunLog, attention_sheet, plot_curves, rare_pictures
 from training.losses import LOSSES, make_loss
-from training.methods import METHODS, PRETRAINING, Method, Processes, Task, check_method
+from training.methods import METHODS, PRETRAINING, Method, Processes, Step, Task, check_method
 from training.metrics import mean_class_accuracy
 from training.network import Network, build_network, family_of, freeze_batch_norm, is_file
 from training.run_folder import load_progress, save_progress, save_weights, write_down
@@ -173,7 +173,7 @@ def run_stage(
     optimizers = [make_optimizer(method, own, settings), *([own] if own else [])]
     method.to(memory_format=torch.channels_last)
     last = folder / f"{stage.name}.last.ckpt"
-    model, *optimizers = fabric.setup(method, *optimizers)
+    model, *optimizers = fabric.setup(Step(method), *optimizers)
     # Behind the setup, which moves the network: an optimizer's state follows its parameters then.
     progress = load_progress(last, method, optimizers)
     log = (
@@ -196,7 +196,7 @@ def run_stage(
         shown_batches = tqdm(feed, title, leave=False, disable=not fabric.is_global_zero)
         for step, batch in enumerate(shown_batches):
             set_rate(optimizers[0], settings, epoch + step / len(batches))
-            losses = model(batch.to(fabric.device))
+            losses = model(partial(batch.to, fabric.device))
             optimizers[0].zero_grad()
             fabric.backward(losses["loss"])
             optimizers[0].step()

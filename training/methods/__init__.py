@@ -16,11 +16,11 @@ from training.errors import ConfigError
 from training.methods.care import Care
 from training.methods.deep_pneumonia import DeepPneumonia
 from training.methods.ecl import ECL
-from training.methods.method import Method, Processes, Task
+from training.methods.method import Method, Processes, Step, Task
 from training.methods.pretraining import MoCo, SimCLR
 from training.methods.proco import ProCo
 
-__all__ = ["METHODS", "PRETRAINING", "Method", "Processes", "Task", "check_method"]
+__all__ = ["METHODS", "PRETRAINING", "Method", "Processes", "Step", "Task", "check_method"]
 
 METHODS: dict[str, type[Method]] = {
     "care": Care,

@@ -185,10 +185,26 @@ class Method(nn.Module):
         return losses | {"loss": total, "l_in": l_in, "l_out": l_out}
 
 
+class Step(nn.Module):
+    """A method as Fabric calls it: the batch comes as a function, which is left as it is.
+
+    Of a batch itself, Fabric would turn masks and shares into bfloat16.
+    """
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, batch: Callable[[], Batch]) -> dict[str, Tensor]:
+        """The method's losses of a batch."""
+        return cast(dict[str, Tensor], self.method(batch()))
+
+
 def classification_loss(
     classify: CrossEntropy, logits: Tensor, batch: Batch, shared: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """L_c: the weighted mean over the whole batch; of mixtures, both classes by their shares."""
+    logits = logits.float()  # once: the gradients of both classes add up in float32
     total, weight = torch.zeros((), device=logits.device), torch.zeros((), device=logits.device)
     for labels, shares in ((batch.labels, batch.shares), (batch.partners, 1 - batch.shares)):
         weights = shares * classify.weights(labels)
