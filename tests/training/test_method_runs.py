@@ -11,8 +11,11 @@ import training.fit
 from models.classifier import Classifier
 from tests.lesion_factory import lesion_run, lesion_set
 from training.config import TrainingRun
+from training.data.cache import PictureCache
+from training.data.layouts import load_samples
 from training.errors import ConfigError
-from training.fit import train
+from training.fit import preprocessing_of, train
+from training.metrics import recalls
 from training.network import build_network
 from training.release import load_checkpoint, release
 
@@ -184,3 +187,55 @@ def test_a_pretrained_network_is_no_model_but_any_other_run_can_start_from_it(tr
         for key in own:
             if not key.startswith("head."):
                 np.testing.assert_array_equal(own[key].numpy(), state[key])
+
+
+ARMS = {
+    "cross_entropy": (),
+    "deep_pneumonia": ("method=deep_pneumonia",),
+    "proco": ("method=proco", "proco.queue=64", "proco.rows=32"),
+    "ecl": ("method=ecl", "ecl.rows=32"),
+}
+LONGER = (
+    "sampler.batch=16",
+    "sampler.epoch_pictures=0",
+    "stage1.epochs=12",
+    "stage1.patience=12",
+    "stage1.learning_rate=1e-3",
+    "stage1.schedule=cosine",
+    "augmentation={flip_horizontal=true, flip_vertical=true}",
+)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_every_method_finds_the_rare_class_of_unseen_pictures_over_five_seeds(tmp_path, capsys):
+    data = lesion_set(tmp_path / "data", counts={"disc": 120, "ring": 40, "cross": 16})
+    unseen = lesion_set(tmp_path / "unseen", seed=99, counts={"disc": 40, "ring": 40, "cross": 40})
+    other = TrainingRun.load(lesion_run(unseen, text=QUICK), settings=(f"data.root={unseen}",))
+    samples = load_samples(other.data)
+    pictures = PictureCache.open(samples, preprocessing_of(other), tmp_path / "cache")
+    images = torch.from_numpy(
+        np.stack([pictures.pictures[pictures.position(item.name)] for item in samples.samples])
+    )
+    truth = np.array([item.label for item in samples.samples])
+    found = {}
+    for arm, settings in ARMS.items():
+        rows = []
+        for seed in range(5):
+            path = lesion_run(data, text=QUICK)
+            here = (f"data.root={data}", f"seed={seed}", *LONGER, *settings)
+            run = TrainingRun.load(path, settings=here)
+            train(run, tmp_path / f"{arm}-{seed}", cache=tmp_path / "cache")
+            _, network = load_checkpoint(run, tmp_path / f"{arm}-{seed}", None, classes=3)
+            with torch.no_grad():
+                predicted = network(images).logits.argmax(1).numpy()
+            rows.append(recalls(truth, predicted, 3))
+        found[arm] = np.array(rows)
+    with capsys.disabled():
+        print("\nrecall of the rare class over 5 seeds: mean, standard deviation; mean recall")
+        for arm, rows in found.items():
+            rare = rows[:, 2]
+            print(f"{arm:16} {rare.mean():.3f} {rare.std(ddof=1):.3f} {rows.mean():.3f}")
+    for arm, rows in found.items():
+        assert rows[:, 2].mean() > 1 / 3, arm  # chance
+        assert rows.mean() > 0.6, arm

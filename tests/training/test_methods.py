@@ -9,6 +9,7 @@ import torch
 from lightning.fabric import Fabric
 from torch.nn.functional import cross_entropy
 
+import training
 from tests.training.tiny import (
     CLASSES,
     make_batch,
@@ -452,6 +453,39 @@ def test_a_method_brings_its_usual_loss_unless_the_run_names_one(tmp_path):
         assert TrainingRun.load(written(tmp_path, {"method": method})).loss.name == loss
         named = written(tmp_path, {"method": method, "loss": {"name": "focal"}})
         assert TrainingRun.load(named).loss.name == "focal"
+
+
+RUNS = Path(training.__file__).parent / "runs"
+
+
+@pytest.mark.parametrize("path", sorted(RUNS.glob("*.toml")), ids=lambda path: path.stem)
+def test_the_runs_that_come_along_go_together(path):
+    check(TrainingRun.load(path))
+
+
+def test_every_method_has_a_run_that_shows_it():
+    shown = {TrainingRun.load(path).method for path in RUNS.glob("*.toml")}
+
+    assert shown == set(METHODS)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_under_autocast_losses_and_what_is_kept_stay_float32(name):
+    method = tiny_method(name)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = method(tiny_batch())
+    losses["loss"].backward()
+    method.after_step()
+
+    exact = {key: value.item() for key, value in tiny_method(name)(tiny_batch()).items()}
+    for key, value in losses.items():
+        assert value.dtype == torch.float32
+        assert value.item() == pytest.approx(exact[key], rel=0.1, abs=0.05)
+    assert {value.dtype for value in method.own_state().values()} <= {
+        torch.float32,
+        torch.int64,
+        torch.bool,
+    }
 
 
 def test_pretraining_comes_first_and_the_classifier_is_retrained_without_the_method():
