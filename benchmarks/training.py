@@ -42,8 +42,10 @@ from training.data.cache import PictureCache
 from training.data.dataset import Batch, PictureDataset, loader
 from training.data.samplers import Plain
 from training.data.samples import Sample, SampleList
-from training.fit import classification_loss, mean_over, training_step
 from training.losses import CostSensitive
+from training.methods import Processes
+from training.methods.care import training_step
+from training.methods.method import classification_loss
 from training.network import Network, build_network, freeze_batch_norm
 
 SIZE, BATCH, CLASSES = 224, 32, 7
@@ -85,13 +87,13 @@ class Bench:
 
 def plain(bench: Bench) -> None:
     """A step of stage 1."""
-    shared = mean_over(bench.fabric)
+    shared = Processes(bench.fabric).mean
     bench.update(training_step(bench.model, bench.batch, bench.classify, None, shared).total)
 
 
 def care(bench: Bench) -> None:
     """A step of stage 2."""
-    shared = mean_over(bench.fabric)
+    shared = Processes(bench.fabric).mean
     bench.update(training_step(bench.model, bench.batch, bench.classify, CARE, shared).total)
 
 
@@ -116,7 +118,7 @@ def by_hand(bench: Bench, *, at_map_only: bool) -> None:
     attention = interpolate(scaled[:, None], size=(SIZE, SIZE), mode="bilinear")[:, 0]
     terms = attention_terms(attention, bench.batch.inside, bench.batch.outside, tau=CARE.tau)
     l_a = (terms.inside + CARE.lam * terms.outside).mean()
-    l_c = classification_loss(bench.classify, logits, bench.batch, mean_over(bench.fabric))
+    l_c = classification_loss(bench.classify, logits, bench.batch, Processes(bench.fabric).mean)
     bench.update((1 - CARE.alpha) * l_c + CARE.alpha * l_a)
 
 

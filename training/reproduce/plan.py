@@ -12,8 +12,10 @@ import torch
 from lightning.fabric import Fabric
 
 from training.data.dataset import Batch
-from training.fit import mean_over, stages_of, training_step
+from training.fit import stages_of
 from training.losses import CrossEntropy
+from training.methods import Processes
+from training.methods.care import training_step
 from training.network import build_network
 from training.reproduce.trials import Places, Trial, batch_of, load_of, machine
 
@@ -176,7 +178,7 @@ def pace_by_timing(trial: Trial) -> Pace:
     classify = CrossEntropy(torch.ones(len(trial.samples.labels)))
 
     def learn() -> None:
-        losses = training_step(model, batch, classify, stage.care, mean_over(fabric))
+        losses = training_step(model, batch, classify, stage.care, Processes(fabric).mean)
         optimizer.zero_grad()
         fabric.backward(losses.total)
         optimizer.step()
