@@ -100,8 +100,13 @@ def train(run: TrainingRun, folder: Path, *, cache: Path) -> Path:
     samples = load_samples(run.data)
     parts = split_of(run, samples)
     for stage in stages_of(run):
-        batch = sampler_of(run, stage, parts["train"], Processes(), 0).batch
-        stage.teacher.check_data(run, parts["train"], batch)
+        batches = sampler_of(run, stage, parts["train"], Processes(), 0)
+        if next(iter(batches), None) is None:
+            raise ConfigError(
+                f"{stage.name}: an epoch of {len(parts['train'].samples)} training pictures has no "
+                f"full batch of {batches.batch}, and two views are compared in full batches only"
+            )
+        stage.teacher.check_data(run, parts["train"], batches.batch)
     PictureCache.open(samples, preprocessing_of(run), cache)
     write_down(run, samples, parts, folder)
     fabric = Fabric(

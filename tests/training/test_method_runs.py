@@ -171,6 +171,13 @@ def test_the_exported_model_is_the_network_alone_and_answers(trained, tmp_path):
     assert {"deep_pneumonia": "Deep Pneumonia", "proco": "ProCo", "ecl": "ECL"}[name] in page
 
 
+def test_an_epoch_without_a_full_batch_is_refused_before_anything_is_written(data, tmp_path):
+    run = load(data, "ecl", "sampler.batch=20")
+    with pytest.raises(ConfigError, match=r"stage1: .* no full batch of 20"):
+        train(run, tmp_path / "run", cache=tmp_path / "cache")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("trained", ["deep_pneumonia"], indirect=True)
 def test_a_pretrained_network_is_no_model_but_any_other_run_can_start_from_it(trained, tmp_path):
     _, run, folder = trained

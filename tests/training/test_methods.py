@@ -413,7 +413,6 @@ def written(folder: Path, settings: dict) -> Path:
     ("name", "changed", "batch", "words"),
     [
         ("proco", {}, 12, "proco.queue = 16: expected a multiple of the batch, 12"),
-        ("proco", {}, 64, "a batch of 64 pictures: the training list has 38"),
         ("moco", {}, 32, "pretraining.queue = 16: expected a multiple of the batch, 32"),
         ("ecl", {"devices": 3}, 8, "a batch of 8 pictures cannot be shared by 3"),
         (

@@ -155,11 +155,6 @@ class Method(nn.Module):
         Raises:
             ConfigError: They do not.
         """
-        if cls.two_views and len(train.samples) < batch:
-            raise ConfigError(
-                f"a batch of {batch} pictures: the training list has {len(train.samples)}, and "
-                "methods that compare two views take full batches only"
-            )
         if cls.two_views and batch % run.devices:
             raise ConfigError(f"a batch of {batch} pictures cannot be shared by {run.devices}")
 
