@@ -6,7 +6,8 @@
     network.py   a torchvision CNN as features + head; logits and Grad-CAM in one forward pass
     attention.py the CARE attention loss
     losses.py    what the classifier learns from
-    fit.py       the two stages; the method visible in the loop
+    methods/     CARE, Deep Pneumonia, ProCo, ECL, contrastive pre-training: a file per paper
+    fit.py       the stages; one loop for all methods
     evaluate.py  per-class results with intervals, and where the attention falls
     reproduce/   the papers' tables by one command
     export.py    checkpoint → models/<name>/, after comparing ONNX with float64 PyTorch
