@@ -13,14 +13,18 @@ import socket
 import tempfile
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow
+
+# Read when Ray is imported. Else a thread of it that outlives a cluster would start another.
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+
 import ray
 import ray.data
 import ray.exceptions
@@ -84,8 +88,8 @@ class Ray:
         """
         card = load_card(job.models, job.model)
         stamps = {"model_sha256": card.sha256, "options_sha256": digest(job.options(card))}
-        with _cluster(self.address, self.workers):
-            for file, row in self._rounds(files, job):
+        with _cluster(self.address, self.workers), closing(self._rounds(files, job)) as rows:
+            for file, row in rows:
                 if any(row.get(name, stamp) != stamp for name, stamp in stamps.items()):
                     raise BatchError(
                         f"a node of the cluster has another {job.model}, or another version of "
@@ -93,14 +97,14 @@ class Ray:
                     )
                 yield file, row
 
-    def _rounds(self, files: Iterable[File], job: Job) -> Iterator[Scored]:
+    def _rounds(self, files: Iterable[File], job: Job) -> Generator[Scored, None, None]:
         """Score files; those that were lost with a node's actor, again, and one by one."""
         shards, total = _put(files)
         given = bytearray(total)
         for alone in (False, True):
             size = 1 if alone else self._files_of_task(total, job.batch)
-            for block in self._blocks(shards, given, size, job):
-                for number, file, result in ray_tasks.results(block):
+            with closing(self._blocks(shards, given, size, job)) as blocks:
+                for number, file, result in chain.from_iterable(map(ray_tasks.results, blocks)):
                     if number == ray_tasks.FAILED:
                         raise result
                     if not given[number]:
@@ -114,7 +118,7 @@ class Ray:
 
     def _blocks(
         self, shards: list[Any], given: bytearray, size: int, job: Job
-    ) -> Iterator[pyarrow.Table]:
+    ) -> Generator[pyarrow.Table, None, None]:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
