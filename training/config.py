@@ -31,8 +31,10 @@ class DataSettings:
         group_column: Column that tells which pictures must stay together (patient, lesion); ""
             where every picture stands for itself.
         labels: Class names in the order of the logits; empty: those of the manifest, sorted.
+        merge: Labels that count as another one: `{active_and_latent_tb = "latent_tb"}`.
         split: CSV `image,split` that lists train, validation and test; made by the first run and
-            reused by every later one. Relative to the TOML's folder.
+            reused by every later one. Relative to the TOML's folder. `{seed}` in it stands for the
+            run's seed: other lists for every seed.
         validation: Share of the groups that go to validation, in multiples of 0.05.
         test: Share that goes to test, likewise.
         keep: How many training pictures of a class to keep, to make it rare; drawn by the run's
@@ -48,6 +50,7 @@ class DataSettings:
     label_column: str = "label"
     group_column: str = ""
     labels: tuple[str, ...] = ()
+    merge: dict[str, str] = field(default_factory=dict)
     split: str = ""
     validation: float = 0.15
     test: float = 0.15

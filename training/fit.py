@@ -297,9 +297,10 @@ def preprocessing_of(run: TrainingRun) -> Preprocessing:
 
 def split_of(run: TrainingRun, samples: SampleList) -> dict[str, SampleList]:
     """The run's train, validation and test lists."""
+    split = run.data.split.replace("{seed}", str(run.seed))
     return load_or_make_split(
         samples,
-        Path(run.data.split) if run.data.split else None,
+        Path(split) if split else None,
         validation=run.data.validation,
         test=run.data.test,
         seed=run.seed,

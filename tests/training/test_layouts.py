@@ -203,6 +203,15 @@ def test_labels_that_do_not_match_those_asked_for_are_named(manifest):
         load(manifest, labels=("healthy", "sick", "dead"))
 
 
+def test_a_label_can_count_as_another(manifest):
+    merged = load(manifest, merge={"sick": "other"})
+
+    assert merged.labels == ("healthy", "other")
+    assert merged.counts().tolist() == load(manifest).counts().tolist()
+    with pytest.raises(DataError, match="merge: no picture has the label ill"):
+        load(manifest, merge={"ill": "sick"})
+
+
 BOX_MISTAKES = {
     "image,x,y,w,h\n8.png,1,2,3,4\n": r"boxes\.csv: boxes for 8\.png, which is not listed",
     "image,x,y,w,h\n1.png,1,2,0,4\n": r"boxes\.csv, line 2: w and h must be above 0, found 0\.0",

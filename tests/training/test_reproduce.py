@@ -14,7 +14,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, recall_score, roc
 import training.fit
 from tests.lesion_factory import RUN, lesion_run, lesion_set
 from tests.training.test_evaluate import results
-from training.config import TrainingRun
+from training.config import AttentionSettings, DataSettings, TrainingRun
 from training.errors import ConfigError, DataError
 from training.reproduce import cells, plan
 from training.reproduce.command import Reproduction
@@ -22,7 +22,7 @@ from training.reproduce.grids import GRIDS, WITHOUT_CARE, Choices
 from training.reproduce.paper import TABLE1, TABLE2, TABLE3, TABLE4
 from training.reproduce.plan import Pace
 from training.reproduce.tables import paired_rows, pooled, spread
-from training.reproduce.trials import Places
+from training.reproduce.trials import Places, unusual
 
 SMALL = ("stage1.epochs=1", "stage2.epochs=1", "sampler.epoch_pictures=18")
 
@@ -156,6 +156,28 @@ def test_a_result_of_other_settings_or_lists_does_not_count(figure2, data):
     # attention's settings are nothing to the arm without it, but its boxes' digest
     moved = asked("figure2", base_run(data, "attention.alpha=0.4"), folder).records()
     assert ("csl-care", 0) not in moved
+
+
+def test_an_option_that_no_run_used_to_have_outdates_no_result():
+    """Only what differs from the defaults is told."""
+    run = TrainingRun(name="mine", seed=3, attention=AttentionSettings(alpha=0.4))
+
+    assert unusual(run) == {"name": "mine", "seed": 3, "attention": {"alpha": 0.4}}
+    merged = replace(run, data=DataSettings(merge={"one": "two"}))
+    assert unusual(merged)["data"] == {"merge": {"one": "two"}}
+
+
+def test_every_seed_can_have_lists_of_its_own_written_down(tmp_path, data):
+    base = base_run(data)
+    listed = replace(base, data=replace(base.data, split=str(tmp_path / "lists-{seed}.csv")))
+
+    first = asked("figure2", listed, tmp_path, seeds=(0, 1))
+    again = asked("figure2", listed, tmp_path, seeds=(0, 1))
+
+    assert {path.name for path in tmp_path.iterdir()} == {"lists-0.csv", "lists-1.csv"}
+    splits = [[trial.split for trial in one.trials()] for one in (first, again)]
+    assert splits[0] == splits[1]
+    assert len(set(splits[0])) == 2
 
 
 def test_boxes_drawn_anew_are_learnt_anew_under_the_same_name(tmp_path, data):

@@ -42,6 +42,11 @@ def load_samples(data: DataSettings) -> SampleList:
     usual_images, read = LAYOUTS[data.layout]
     images = Path(data.root) / (data.images or usual_images)
     listed = list(read(data, images))
+    if absent := sorted(set(data.merge) - {picture.label for picture in listed}):
+        raise DataError(f"merge: no picture has the label {', '.join(absent)}")
+    listed = [
+        picture._replace(label=data.merge.get(picture.label, picture.label)) for picture in listed
+    ]
     found = {picture.label for picture in listed}
     labels = data.labels or tuple(sorted(found))
     if unknown := sorted(found - set(labels)):

@@ -85,7 +85,7 @@ class Trial:
 
     def folder(self, places: Places) -> Path:
         """Its run's folder: cells of several tables that ask for the same run share it."""
-        return places.work / "runs" / digest([asdict(self.run), self.config, self.split])
+        return places.work / "runs" / digest([unusual(self.run), self.config, self.split])
 
     @property
     def first_stage(self) -> TrainingRun:
@@ -102,7 +102,7 @@ class Trial:
     def first_folder(self, places: Places) -> Path:
         """The folder of stage 1, shared by all cells that start from it."""
         run = self.first_stage
-        shaped = [asdict(run), config_digest(run, self.samples), self.split]
+        shaped = [unusual(run), config_digest(run, self.samples), self.split]
         return places.work / "runs" / digest(shaped)
 
 
@@ -165,16 +165,33 @@ def make_boxes(cell: Cell, base: TrainingRun, places: Places) -> None:
 
 
 def config_digest(run: TrainingRun, samples: SampleList) -> str:
-    """Digest of what shapes a run, wherever it lies: settings, initial weights, boxes used."""
-    settings = asdict(run)
+    """Digest of what shapes a run, wherever it lies: settings, initial weights, boxes used.
+
+    Of the settings only those that are not the usual ones: an option that did not exist when a cell
+    was run does not outdate it.
+    """
+    settings = unusual(run)
     for name in CIRCUMSTANCES:
-        del settings[name]
+        settings.pop(name, None)
     for name in ("root", "split", "boxes"):
-        del settings["data"][name]
+        settings.get("data", {}).pop(name, None)
     if is_file(run.network.weights):
         settings["network"]["weights"] = content_digest(Path(weights_path(run)))
     boxes = {item.name: item.boxes.tolist() for item in samples.samples if len(item.boxes)}
     return digest([settings, boxes if run.attention.attend else {}])
+
+
+def unusual(run: TrainingRun) -> dict[str, Any]:
+    """The settings of a run that differ from the defaults, as plain data by section."""
+
+    def differing(settings: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: differing(value, usual[key]) if isinstance(value, dict) and key in usual else value
+            for key, value in settings.items()
+            if key not in usual or value != usual[key]
+        }
+
+    return differing(asdict(run), asdict(TrainingRun(name="")))
 
 
 def split_digest(parts: Parts) -> str:
