@@ -62,6 +62,7 @@ def test_row_numbers_are_those_of_the_table(films: Path, job: Job, out: Path):
 def test_a_row_deep_in_a_large_parquet_table_is_found(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr("service.batch.table.BATCH", 2)
     monkeypatch.setattr("service.batch.table.ROW_GROUP", 4)
     folder, out = tmp_path / "many", tmp_path / "s.parquet"
     for number in range(11):
