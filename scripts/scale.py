@@ -173,7 +173,8 @@ def table(costs: Costs, wish: argparse.Namespace) -> str:
     found = [
         f"{wish.films:,} films, {wish.packed:.0%} of them JPEG 2000, on {wish.nodes} nodes of "
         f"{wish.cores} cores: {total * wish.films / 3600:,.0f} core-hours, "
-        f"**{total * wish.films / 3600 / cores:.1f} hours** if nothing else is slower.\n",
+        f"{total * wish.films / 3600 / cores:.1f} hours of all cores. What takes longest comes "
+        f"first and decides: **{max(lines)[0]:.1f} hours**.\n",
         "| stage | per film | all | hours |",
         "|---|--:|--:|--:|",
         *(
