@@ -3,12 +3,13 @@
     python -m scripts.subset_lists RUN.toml --data DIR --pictures 2700 [--all LABEL ...]
         [--seeds 0 1 2]
 
-Which pictures take part is drawn once, whole groups and classes in proportion, with every group of
-the labels named by `--all`. Every seed then shares these out anew, in the run's proportions, and
-writes the list that `data.split` of the run names, in which every other picture is "unused".
+Which pictures take part is drawn once, whole groups, and all groups of the labels named by `--all`.
+Every seed then shares these out anew, in the run's proportions, and writes the list that
+`data.split` of the run names, in which every other picture is "unused".
 """
 
 import argparse
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,18 +29,13 @@ def draw(samples: SampleList, pictures: int, whole: list[str]) -> SampleList:
         pictures: How many to draw.
         whole: Labels of which nothing is left out.
     """
+    sizes = Counter(item.group for item in samples.samples)
     chosen = {item.group for item in samples.samples if samples.labels[item.label] in whole}
-    left = [item for item in samples.samples if item.group not in chosen]
-    share = (pictures - (len(samples.samples) - len(left))) / len(left)
-    for label in range(len(samples.labels)):
-        own = [item for item in left if item.label == label and item.group not in chosen]
-        groups = sorted({item.group for item in own})
-        taken = 0
-        for group in np.random.default_rng(0).permutation(groups).tolist():
-            size = sum(item.group == group for item in own)
-            if taken + size <= share * len(own):
-                chosen.add(group)
-                taken += size
+    left = pictures - sum(sizes[group] for group in chosen)
+    for group in np.random.default_rng(0).permutation(sorted(sizes.keys() - chosen)).tolist():
+        if sizes[group] <= left:
+            chosen.add(group)
+            left -= sizes[group]
     return samples.subset({item.name for item in samples.samples if item.group in chosen})
 
 
