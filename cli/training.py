@@ -95,6 +95,9 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder for figures, predictions and plots.", file_okay=False),
     ] = None,
+    stability: Annotated[
+        bool, typer.Option("--stability", help="Also how often small changes flip the top label.")
+    ] = False,
     settings: Settings = None,
 ) -> None:
     """Measure a model on a run's list of pictures, through the exported file."""
@@ -108,13 +111,19 @@ def evaluate(
         fail(f"--part {part}: expected {', '.join(PARTS)}")
     loaded = load_run(run, data, boxes, settings)
     pictures = split_of(loaded, load_samples(loaded.data))[part]
-    results = classify_list(load_one(models, loaded.name, threads=2), pictures)
+    classifier = load_one(models, loaded.name, threads=2)
+    results = classify_list(classifier, pictures)
     measured = figures(results)
     if out:
         from training.report import write_report
 
         write_report(results, measured, out)
     typer.echo(f"{loaded.name} on {part}: {measured['pictures']} pictures\n\n{markdown(measured)}")
+    if stability:
+        from training.stability import stability as measure_stability
+        from training.stability import stability_markdown
+
+        typer.echo(stability_markdown(measure_stability(classifier, pictures)))
 
 
 @one_line_errors()

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from imaging.image import MedicalImage
 from imaging.reading import read_image
 from models.classifier import Classifier, Prediction
 from training.data.samples import Sample, SampleList
@@ -72,8 +73,18 @@ class AttentionFigures:
     blank: float
 
 
-def classify_list(classifier: Classifier, samples: SampleList) -> Results:
+def classify_list(
+    classifier: Classifier,
+    samples: SampleList,
+    *,
+    change: Callable[[MedicalImage], MedicalImage] = lambda image: image,
+) -> Results:
     """Run a model over pictures, from the files on.
+
+    Args:
+        classifier: The model.
+        samples: The pictures. Their boxes are those of the unchanged ones.
+        change: What to do to each picture before the model sees it.
 
     Raises:
         DataError: The model's labels are not those of the list.
@@ -90,7 +101,7 @@ def classify_list(classifier: Classifier, samples: SampleList) -> Results:
     attention: dict[int, AttentionFigures] = {}
     progress = tqdm(total=len(samples.samples), desc="evaluating", unit="picture", leave=False)
     for batch in _batches(samples.samples, BATCH):
-        predictions = classifier.classify([read_image(item.path) for item in batch])
+        predictions = classifier.classify([change(read_image(item.path)) for item in batch])
         for item, prediction in zip(batch, predictions, strict=True):
             if len(item.boxes):
                 attention[len(probabilities)] = attention_figures(item, prediction)
@@ -167,7 +178,7 @@ def figures(results: Results, *, resamples: int = RESAMPLES, seed: int = 0) -> d
     )
     values = measure(truth, scores)
     low, high = interval(drawn)
-    found = [_figure(*triple) for triple in zip(values, low, high, strict=True)]
+    found = [figure(*triple) for triple in zip(values, low, high, strict=True)]
     tables = {name: found[n * classes : (n + 1) * classes] for n, name in enumerate(per_class)}
     counts = np.bincount(truth, minlength=classes)
     return {
@@ -229,12 +240,13 @@ def _attention(results: Results, resamples: int, seed: int) -> dict[str, Any]:
             values = zip(of_class.mean(0), low, high, strict=True)
             summary[label] = {
                 "pictures": int(chosen.sum()),
-                **dict(zip(names, (_figure(*triple) for triple in values), strict=True)),
+                **dict(zip(names, (figure(*triple) for triple in values), strict=True)),
             }
     return summary
 
 
-def _figure(value: float, low: float, high: float) -> dict[str, float] | None:
+def figure(value: float, low: float, high: float) -> dict[str, float] | None:
+    """A figure with its interval, rounded, as plain data; None for NaN."""
     if np.isnan(value):
         return None
     return {
@@ -254,7 +266,7 @@ def markdown(measured: dict[str, Any]) -> str:
     lines += ["| --- | --- |" + " --- |" * len(columns)]
     for label, row in measured["per_class"].items():
         lines.append(
-            f"| {label} | {row['pictures']} | " + " | ".join(_brief(row[c]) for c in columns) + " |"
+            f"| {label} | {row['pictures']} | " + " | ".join(brief(row[c]) for c in columns) + " |"
         )
     if "attention" in measured:
         kinds = tuple(AttentionFigures.__dataclass_fields__)
@@ -263,7 +275,7 @@ def markdown(measured: dict[str, Any]) -> str:
         for label, row in measured["attention"].items():
             lines.append(
                 f"| {label} | {row['pictures']} | "
-                + " | ".join(_brief(row[c]) for c in kinds)
+                + " | ".join(brief(row[c]) for c in kinds)
                 + " |"
             )
     return "\n".join(lines) + "\n"
@@ -277,7 +289,8 @@ def _cells(figure: dict[str, float] | None) -> str:
     )
 
 
-def _brief(figure: dict[str, float] | None) -> str:
+def brief(figure: dict[str, float] | None) -> str:
+    """A figure with its interval in brackets."""
     return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})" if figure else "-"
 
 
