@@ -99,7 +99,9 @@ def classify_list(
     embeddings: list[np.ndarray] = []
     known: list[bool | None] = []
     attention: dict[int, AttentionFigures] = {}
-    progress = tqdm(total=len(samples.samples), desc="evaluating", unit="picture", leave=False)
+    progress = tqdm(
+        total=len(samples.samples), desc="evaluating", unit="picture", leave=False, disable=None
+    )
     for batch in _batches(samples.samples, BATCH):
         predictions = classifier.classify([change(read_image(item.path)) for item in batch])
         for item, prediction in zip(batch, predictions, strict=True):

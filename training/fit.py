@@ -198,7 +198,8 @@ def run_stage(
             freeze_batch_norm(method)
         sums: list[np.ndarray] = []
         title = f"{stage.name} epoch {epoch + 1}"
-        shown_batches = tqdm(feed, title, leave=False, disable=not fabric.is_global_zero)
+        bar = None if fabric.is_global_zero else True  # None: only where a person looks
+        shown_batches = tqdm(feed, title, leave=False, disable=bar)
         for step, batch in enumerate(shown_batches):
             set_rate(optimizers[0], settings, epoch + step / len(batches))
             losses = model(partial(batch.to, fabric.device))

@@ -109,7 +109,7 @@ def fit_unet(lessons: list[Lesson], *, steps: int, seed: int) -> tuple[UNet, flo
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
     order = np.zeros(0, np.int64)
     losses = []
-    for _ in tqdm(range(steps), desc="fitting", unit="step", leave=False):
+    for _ in tqdm(range(steps), desc="fitting", unit="step", leave=False, disable=None):
         while len(order) < BATCH:
             order = np.append(order, random.permutation(len(lessons)))
         batch, order = order[:BATCH], order[BATCH:]

@@ -42,7 +42,9 @@ def map_pictures(
         DataError: A picture cannot be read, or its decoder crashes.
     """
     workers = (os.cpu_count() or 1) if workers is None else workers
-    progress = tqdm(total=len(samples.samples), desc=doing, unit="picture", leave=False)
+    progress = tqdm(
+        total=len(samples.samples), desc=doing, unit="picture", leave=False, disable=None
+    )
     with progress:
         if workers == 0:
             for item in samples.samples:

@@ -106,7 +106,7 @@ def _fill(samples: SampleList, preprocessing: Preprocessing, pixels: Path, place
         return placement
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        progress = tqdm(total=len(samples.samples), desc="decoding", unit="picture")
+        progress = tqdm(total=len(samples.samples), desc="decoding", unit="picture", disable=None)
         placements = []
         for placement in pool.map(fit, range(len(samples.samples))):
             placements.append(placement)
