@@ -40,10 +40,8 @@ format: .venv/.installed  ## mend what can be mended
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-bench: .venv/.installed  ## run every benchmark
-	@for file in $(filter-out benchmarks/measure.py,$(wildcard benchmarks/[a-z]*.py)); do \
-		.venv/bin/python -m benchmarks.$$(basename $$file .py) || exit 1; \
-	done
+bench: .venv/.installed  ## run every benchmark, and write benchmarks/REPORT.md
+	.venv/bin/python -m benchmarks.report
 
 # A stamp says that an environment is complete, so a second call takes no time.
 

@@ -26,6 +26,7 @@ import psutil
 from pydicom.uid import UID, JPEG2000Lossless
 
 from benchmarks.film_to_input import film, to_bytes
+from benchmarks.measure import Ratio, ratio_table, table
 from imaging.reading import read_image
 from models.store import load_one, shipped_models
 from service.batch.files import File
@@ -174,10 +175,10 @@ def main() -> None:
             total += count * sum(alone.values())
             for part, seconds in alone.items():
                 print(f"  {kind:<7}{part:<27}{1000 * seconds:>9.2f} ms")
-        memory = {}
+        small = {}
         for count in (few, many):
             write_pictures(here / f"small-{count}", count)
-            memory[count] = score(here / f"small-{count}", arguments.model).memory
+            small[count] = score(here / f"small-{count}", arguments.model)
     each = 1000 / (plain + packed)
     print(f"  the parts alone, on average       {each * total:>9.2f} ms")
     print(f"  care score, all processes         {each * run.cpu:>9.2f} ms")
@@ -186,8 +187,32 @@ def main() -> None:
         end="",
     )
     print(f"{100 * total / cores / run.wall:.0f} % of it")
-    print(f"memory, peak of all processes: {memory[few]:.0f} MB for {few} small pictures, ", end="")
-    print(f"{memory[many]:.0f} MB for {many}: {memory[many] / memory[few]:.2f} times")
+    growth = [
+        (count, f"{cost.wall:.1f}", f"{count / cost.wall:.0f}", f"{cost.memory:.0f}")
+        for count, cost in small.items()
+    ]
+    head = ["small pictures", "seconds", "pictures/s", "peak memory of all processes, MB"]
+    found = (
+        Ratio(
+            "care score, CPU time of a film",
+            "reading, decoding, inference and writing alone",
+            run.cpu / total,
+            "the cost",
+        ),
+        Ratio(
+            "care score, wall time",
+            f"the same spread over {cores} cores",
+            run.wall * cores / total,
+            "the time",
+        ),
+        Ratio(
+            f"care score, peak memory for {many} small pictures",
+            f"for {few}",
+            small[many].memory / small[few].memory,
+            "as much",
+        ),
+    )
+    print(table(head, growth), ratio_table(found), sep="\n\n")
     print(f"ratio: {run.cpu / total:.2f}")
 
 

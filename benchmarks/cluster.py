@@ -1,6 +1,6 @@
 """What a Ray cluster costs against the local engine, and what a second worker gains.
 
-    python -m benchmarks.cluster [--films N] [--model NAME] [--folder DIR]
+    python -m benchmarks.cluster [--quick] [--films N] [--model NAME] [--folder DIR]
 
 Scores the films of benchmarks.batch, a fifth of them JPEG 2000, with each engine on one worker and
 on two. The rate is that of the films behind the first tenth, so that starting counts apart: a run
@@ -22,6 +22,7 @@ from typing import NamedTuple
 import psutil
 
 from benchmarks.batch import write_films
+from benchmarks.measure import Ratio, ratio_table, table
 from models.store import shipped_models
 from service.batch.files import File
 from service.batch.job import Job
@@ -93,7 +94,8 @@ def cpu_seconds() -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--films", type=int, default=200)
+    parser.add_argument("--quick", action="store_true", help="40 films")
+    parser.add_argument("--films", type=int, help="200 if left out")
     parser.add_argument("--model", default="chest-xray")
     parser.add_argument("--folder", type=Path, help="where to make the films; 15 MB each")
     parser.add_argument(
@@ -104,12 +106,13 @@ def main() -> None:
         name, workers, films = arguments.one
         print(json.dumps(measure(name, int(workers), Path(films), arguments.model)))
         return
-    packed = arguments.films // 5
+    count = arguments.films or (40 if arguments.quick else 200)
+    packed = count // 5
     costs: dict[tuple[str, int], Cost] = {}
     with tempfile.TemporaryDirectory(dir=arguments.folder) as place:
         films = Path(place) / "films"
-        write_films(films, arguments.films - packed, packed)
-        print(f"{arguments.films} films, {packed} of JPEG 2000; {available_cores()} cores")
+        write_films(films, count - packed, packed)
+        print(f"{count} films, {packed} of JPEG 2000; {available_cores()} cores")
         for workers in (1, 2):
             for name in ("local", "ray"):
                 command = [sys.executable, "-m", "benchmarks.cluster", "--model", arguments.model]
@@ -125,10 +128,31 @@ def main() -> None:
                     f"  {name:<6}{workers} workers: {cost.rate:>6.2f} films/s, "
                     f"{1000 * cost.cpu:>7.1f} ms CPU per film, {cost.start:>5.1f} s to start"
                 )
-    for name in ("local", "ray"):
-        gain = costs[name, 2].rate / costs[name, 1].rate
-        print(f"{name}: 2 workers are {gain:.2f} times as fast as 1")
-    print(f"ratio: {costs['ray', 2].cpu / costs['local', 2].cpu:.2f}")
+    found = [
+        Ratio(
+            f"engine {name}, films per second of 2 workers",
+            "1 worker",
+            costs[name, 2].rate / costs[name, 1].rate,
+            "as many",
+        )
+        for name in ("local", "ray")
+    ]
+    found += [
+        Ratio(
+            f"engine ray, CPU time of a film, workers: {workers}",
+            "engine local",
+            costs["ray", workers].cpu / costs["local", workers].cpu,
+            "the cost",
+        )
+        for workers in (1, 2)
+    ]
+    rows = [
+        (name, workers, f"{cost.rate:.2f}", f"{1000 * cost.cpu:.1f}", f"{cost.start:.1f}")
+        for (name, workers), cost in costs.items()
+    ]
+    head = ["engine", "workers", "films/s", "CPU ms per film", "seconds to start"]
+    print(table(head, rows), ratio_table(found), sep="\n\n")
+    print(f"ratio: {found[-1].times:.2f}")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from lightning.fabric import Fabric
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from benchmarks.measure import ratio, show, timed_rounds
+from benchmarks.measure import Ratio, ratio, ratio_table, show, timed_rounds
 from imaging.gradcam import class_maps
 from imaging.preprocessing import Preprocessing
 from training.attention import attention_terms
@@ -208,6 +208,7 @@ def main() -> None:
     options = parser.parse_args()
     rounds = 3 if options.quick else 11
     worst, appetite = 0.0, 0.0
+    found: list[Ratio] = []
     for name in options.networks:
         bench = make_bench(name)
         steps = {step: partial(run, bench, STEPS[step]) for step in ("plain", *options.steps)}
@@ -218,9 +219,15 @@ def main() -> None:
         pairs = [(step, "plain") for step in times] + [("care", step) for step in times]
         for one, other in dict.fromkeys(pairs):
             if one != other and {one, other} <= times.keys():
-                target = targets.get((one, other))
-                words = f"  (at most {target})" if target else ""
-                print(f"  {one} / {other}: {ratio(times, one, other):.3f}{words}")
+                found.append(
+                    Ratio(
+                        f"step of {name}: {one}",
+                        other,
+                        ratio(times, one, other),
+                        "the cost",
+                        at_most=targets.get((one, other)),
+                    )
+                )
         if "care" in times:
             worst = max(worst, ratio(times, "care", "plain"))
         if name == "mobilenet_v2":
@@ -229,7 +236,16 @@ def main() -> None:
     if appetite and not options.no_loader:
         rate = loader_rate(rounds)
         print(f"loader: {rate:.0f} pictures/s, mobilenet_v2 eats {appetite:.0f}/s")
-        print(f"loader / appetite: {rate / appetite:.1f}  (at least {APPETITE})")
+        found.append(
+            Ratio(
+                "loader, pictures per second",
+                "what mobilenet_v2 eats",
+                rate / appetite,
+                "as many",
+                at_least=APPETITE,
+            )
+        )
+    print(ratio_table(found))
     print(f"ratio: {worst:.3f}")
 
 

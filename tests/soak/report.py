@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from statistics import quantiles
 
+from benchmarks.measure import table
 from tests.soak.clients import Tally
 from tests.soak.watch import ALLOWED, Held, growth
 
@@ -65,14 +66,6 @@ def written(runs: Sequence[Run], command: str) -> str:
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    return [
-        f"| {' | '.join(head)} |",
-        "|---" + "|--:" * (len(head) - 1) + "|",
-        *(f"| {' | '.join(map(str, row))} |" for row in rows),
-    ]
-
-
 def _rates(runs: Sequence[Run]) -> list[str]:
     head = ("clients", "requests", "seconds", "requests a second", "told to wait", "wrong")
     rows = [
@@ -86,7 +79,7 @@ def _rates(runs: Sequence[Run]) -> list[str]:
         )
         for run in runs
     ]
-    return _table(head, rows)
+    return [table(head, rows)]
 
 
 def _held(runs: Sequence[Run]) -> list[str]:
@@ -106,7 +99,7 @@ def _held(runs: Sequence[Run]) -> list[str]:
             ends = getattr(run.before, name), first, last, most, getattr(run.after, name)
             rows.append((name, *(f"{value:.0f}" for value in ends), f"+{ALLOWED[name](first):.0f}"))
         head = (f"{run.clients} clients", "before", "first", "last", "most", "after", "allowed")
-        lines += [*_table(head, rows), ""]
+        lines += [table(head, rows), ""]
     return lines[:-1]
 
 
@@ -120,7 +113,7 @@ def _latencies(runs: Sequence[Run]) -> list[str]:
             times = (cuts[49], cuts[89], cuts[98], max(seconds))
             rows.append((f"`{call}`", run.clients, *(f"{1000 * one:.0f}" for one in times)))
     head = ("milliseconds", "clients", "median", "90 %", "99 %", "longest")
-    return ["## How long an answer took", "", *_table(head, rows)]
+    return ["## How long an answer took", "", table(head, rows)]
 
 
 def _outcomes(runs: Sequence[Run]) -> list[str]:
@@ -135,4 +128,4 @@ def _outcomes(runs: Sequence[Run]) -> list[str]:
         for call, status, code in seen
     ]
     head = ("call", "status", "code", *(f"{run.clients} clients" for run in runs))
-    return ["## What came back", "", *_table(head, rows)]
+    return ["## What came back", "", table(head, rows)]

@@ -1,0 +1,97 @@
+"""What Grad-CAM of every class costs in the exported graph, beside the logits alone.
+
+    python -m benchmarks.maps [--quick]
+
+ONNX Runtime on one core, as the service runs it, for the shipped models and for larger networks
+made here with random weights. The logits are asked of the same graph, and of one from which all
+that only maps and embedding need is cut out: ONNX Runtime works out what a graph has, asked for or
+not. The last line is the worst ratio of all outputs to the logits of the graph without the rest.
+"""
+
+import argparse
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import onnx
+import onnx.utils
+import torch
+from onnxruntime import InferenceSession
+
+from benchmarks.measure import Ratio, ratio, ratio_table, show, table, timed_rounds
+from models.classifier import OUTPUTS, session_options
+from models.store import model_names, shipped_models
+from training.export import export_graph
+from training.network import build_network
+
+SIZE = 224
+LARGER = {"resnet50": 14, "vgg11": 7}
+"""Networks made here, and how many classes they tell apart."""
+TARGET = 1.05  # what all outputs may cost at most, in runs for logits alone
+EVERYTHING = "logits, maps, embedding"
+SAME = "logits of the same graph"
+ALONE = "logits of a graph of their own"
+BATCHES = (1, 8)
+
+
+def made(backbone: str, classes: int) -> onnx.ModelProto:
+    """A network with random weights, exported."""
+    torch.manual_seed(0)
+    return export_graph(build_network(backbone, classes), SIZE)
+
+
+def logits_alone(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph without what only maps and embedding need."""
+    return onnx.utils.Extractor(graph).extract_model(["images"], ["logits"])
+
+
+def session(graph: onnx.ModelProto) -> InferenceSession:
+    """A session as the service opens it, on one core."""
+    return InferenceSession(
+        graph.SerializeToString(), session_options(1), providers=["CPUExecutionProvider"]
+    )
+
+
+def graphs() -> Iterator[tuple[str, onnx.ModelProto]]:
+    """Each network's name and its graph."""
+    for name in model_names(shipped_models()):
+        yield name, onnx.load(shipped_models() / name / "model.onnx")
+    for backbone, classes in LARGER.items():
+        yield f"{backbone}, {classes} classes", made(backbone, classes)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    rounds = 7 if parser.parse_args().quick else 51
+    found, batches = [], []
+    for name, graph in graphs():
+        whole, alone = session(graph), session(logits_alone(graph))
+        for count in BATCHES:
+            images = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
+            feed = {"images": images}
+            ways = {
+                EVERYTHING: partial(whole.run, OUTPUTS, feed),
+                SAME: partial(whole.run, ["logits"], feed),
+                ALONE: partial(alone.run, ["logits"], feed),
+            }
+            times = timed_rounds(ways, rounds=rounds if count == 1 else max(5, rounds // 5))
+            medians = {way: float(np.median(taken)) for way, taken in times.items()}
+            show(f"{name}, pictures at once: {count}", medians)
+            ratios = {way: ratio(times, EVERYTHING, way) for way in (SAME, ALONE)}
+            milliseconds = [f"{medians[way]:.1f}" for way in ways]
+            batches.append([name, count, *milliseconds, *(f"{of:.3f}" for of in ratios.values())])
+            if count == 1:
+                found += [
+                    Ratio(f"{EVERYTHING}: {name}", way, of, "the cost", at_most=TARGET)
+                    for way, of in ratios.items()
+                ]
+    head = ["network", "pictures", *(f"{way}, ms" for way in (EVERYTHING, SAME, ALONE))]
+    head += [f"all / {way}" for way in (SAME, ALONE)]
+    print(table(head, batches), ratio_table(found), sep="\n\n")
+    print(f"ratio: {max(one.times for one in found if one.against == ALONE):.3f}")
+
+
+if __name__ == "__main__":
+    main()
