@@ -99,12 +99,12 @@ def _verdict(met: bool) -> str:
     return "met" if met else "**missed**"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; all columns but the first are aligned as numbers."""
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, words: int = 1) -> str:
+    """A Markdown table. All columns but the first, or as many as have words, are numbers."""
     return "\n".join(
         [
             f"| {' | '.join(head)} |",
-            "|---" + "|--:" * (len(head) - 1) + "|",
+            "|---" * words + "|--:" * (len(head) - words) + "|",
             *(f"| {' | '.join(map(str, row))} |" for row in rows),
         ]
     )
@@ -112,7 +112,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def ratio_table(ratios: Iterable[Ratio]) -> str:
     """Ratios as the table that `benchmarks.report` knows."""
-    return table(RATIOS, ((one.what, one.against, one.measured, one.target) for one in ratios))
+    rows = ((one.what, one.against, one.measured, one.target) for one in ratios)
+    return table(RATIOS, rows, words=len(RATIOS))
 
 
 def growth(unit: str, medians: Mapping[Any, Mapping[str, float]], ours: str) -> str:

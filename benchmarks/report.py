@@ -113,7 +113,7 @@ def page(reports: Iterable[Report]) -> str:
     places = list(dict.fromkeys(report.where for report in known))
     parts = [INTRODUCTION.rstrip("\n"), *(places if len(places) == 1 else [])]
     if targets := [cells for report in known for cells in report.targets]:
-        parts += ["## Targets", table(RATIOS, targets)]
+        parts += ["## Targets", table(RATIOS, targets, words=len(RATIOS))]
     for report in known:
         parts += [f"## {report.name}", report.about]
         parts += [f"{report.when} [Report](reports/{report.name}.md)."]

@@ -43,7 +43,7 @@ def test_a_ratio_near_its_limit_is_said_with_the_digits_that_decide():
 def test_ratios_are_a_table_of_four_full_columns():
     assert ratio_table([Ratio("film", "NumPy", 2.0, "as fast")]).splitlines() == [
         "| what | against | measured | target |",
-        "|---|--:|--:|--:|",
+        "|---|---|---|---|",
         "| film | NumPy | 2.00 times as fast | none |",
     ]
 
