@@ -13,6 +13,7 @@ without the rest.
 import argparse
 from collections.abc import Iterator
 from functools import partial
+from statistics import median
 
 import numpy as np
 import onnx
@@ -34,7 +35,6 @@ NO_TARGET = "vgg11"  # its head works on the flattened map: three large layers b
 EVERYTHING = "all outputs"
 SAME = "logits alone, same graph"
 ALONE = "logits alone, own graph"
-BATCHES = (1, 8)
 
 
 def made(backbone: str, classes: int) -> onnx.ModelProto:
@@ -63,27 +63,32 @@ def graphs() -> Iterator[tuple[str, onnx.ModelProto]]:
         yield f"{backbone}, {classes} classes", made(backbone, classes)
 
 
+def timed(graph: onnx.ModelProto, count: int, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each way in every round, for so many pictures at once."""
+    whole, alone = session(graph), session(logits_alone(graph))
+    images = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
+    feed = {"images": images}
+    ways = {
+        EVERYTHING: partial(whole.run, OUTPUTS, feed),
+        SAME: partial(whole.run, ["logits"], feed),
+        ALONE: partial(alone.run, ["logits"], feed),
+    }
+    return timed_rounds(ways, rounds=rounds)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    rounds = 7 if parser.parse_args().quick else 51
+    single, several = (7, 5) if parser.parse_args().quick else (51, 11)
     found, batches = [], []
     for name, graph in graphs():
-        whole, alone = session(graph), session(logits_alone(graph))
-        for count in BATCHES:
-            images = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
-            feed = {"images": images}
-            ways = {
-                EVERYTHING: partial(whole.run, OUTPUTS, feed),
-                SAME: partial(whole.run, ["logits"], feed),
-                ALONE: partial(alone.run, ["logits"], feed),
-            }
-            times = timed_rounds(ways, rounds=rounds if count == 1 else max(5, rounds // 5))
-            medians = {way: float(np.median(taken)) for way, taken in times.items()}
+        for count, rounds in ((1, single), (8, several)):
+            times = timed(graph, count, rounds)
+            medians = {way: median(taken) for way, taken in times.items()}
             show(f"{name}, pictures at once: {count}", medians)
             ratios = {way: ratio(times, EVERYTHING, way) for way in (SAME, ALONE)}
-            milliseconds = [f"{medians[way]:.1f}" for way in ways]
+            milliseconds = [f"{taken:.1f}" for taken in medians.values()]
             batches.append([name, count, *milliseconds, *(f"{of:.3f}" for of in ratios.values())])
             if count == 1:
                 target = None if name.startswith(NO_TARGET) else TARGET
