@@ -85,7 +85,11 @@ def score(folder: Path, model: str) -> Cost:
     out = folder.with_suffix(".parquet")
     command = [sys.executable, "-m", "cli", "score", str(folder)]
     started = time.perf_counter()
-    process = subprocess.Popen([*command, "--model", model, "--out", str(out)], cwd=ROOT)
+    process = subprocess.Popen(
+        [*command, "--model", model, "--out", str(out)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,  # it names the table, and a report names no place of a machine
+    )
     peaks: dict[int, int] = {}
     while True:
         pid, status, used = os.wait4(process.pid, os.WNOHANG)
