@@ -77,8 +77,8 @@ class Ratio:
 
     @property
     def measured(self) -> str:
-        """Such as "6.1 times as fast"; what should be near 1 has more digits."""
-        digits = 3 if self.at_most is not None else 1 if self.times >= 3 else 2
+        """Such as "6.12 times as fast"; near 1 the third digit decides."""
+        digits = 3 if self.times < 1.5 else 2 if self.times < 10 else 1
         return f"{self.times:.{digits}f} times {self.as_what}"
 
     @property

@@ -37,7 +37,7 @@ def test_a_ratio_near_its_limit_is_said_with_the_digits_that_decide():
     near = Ratio("maps", "logits", 1.0512, "the cost", at_most=1.05)
 
     assert near.measured == "1.051 times the cost"
-    assert Ratio("film", "NumPy", 6.12, "as fast").measured == "6.1 times as fast"
+    assert Ratio("film", "NumPy", 6.12, "as fast").measured == "6.12 times as fast"
 
 
 def test_ratios_are_a_table_of_four_full_columns():

@@ -97,7 +97,7 @@ def test_the_page_has_targets_first_and_then_each_section_in_its_order():
         "## Not measured",
     ]
     targets = text.partition("## Targets\n\n")[2].partition("\n\n")[0].splitlines()
-    assert targets[2:] == ["| film | NumPy | 6.1 times as fast | at least 5: met |"] * 2
+    assert targets[2:] == ["| film | NumPy | 6.10 times as fast | at least 5: met |"] * 2
     section = text.partition("## film_to_input\n\n")[2].partition("\n\n## ")[0]
     assert section.split("\n\n") == [
         "About film_to_input.",
