@@ -12,6 +12,17 @@ Steps are timed in turn on one network: forward, backward and optimizer, as `car
                       by a hook at the map, then the backward pass of the loss
     gradient at map   the same with the gradient asked for at the map only
 
+and, on MobileNetV2 alone, those of the other methods with the settings of their runs:
+
+    deep pneumonia    one view, and lesion-only and erased pictures of the half that is marked
+    proco             two views: one through the network, one through the momentum encoder
+    ecl               two views through the network
+    proco + care      proco with the attention loss on top
+
+All of them for the same 32 pictures: a second view, which plain cross-entropy does not see, is not
+counted as a picture of its own but as a cost of the method. Momentum encoder and queue move within
+the step; what is done once an epoch, and pre-training, are not in it.
+
 Ratios are medians over the rounds of one step's time by another's of the same round. The loader's
 rate is that of two workers with a real run's augmentation, on generated pictures with boxes. The
 last line is the worst ratio of a CARE step to a plain one.
@@ -21,7 +32,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -36,12 +47,13 @@ from benchmarks.measure import Ratio, ratio, ratio_table, show, timed_rounds
 from imaging.gradcam import class_maps
 from imaging.preprocessing import Preprocessing
 from training.attention import attention_terms
-from training.config import AttentionSettings, SamplerSettings, TrainingRun
+from training.config import AttentionSettings, NetworkSettings, SamplerSettings, TrainingRun
 from training.data.augmentation import Augmentation
 from training.data.cache import PictureCache
 from training.data.dataset import Batch, PictureDataset, loader
 from training.data.samplers import Plain
 from training.data.samples import Sample, SampleList
+from training.fit import Stage, network_of, set_up
 from training.losses import CostSensitive
 from training.methods import Processes
 from training.methods.care import training_step
@@ -55,7 +67,15 @@ TWO_BACKWARD = 0.75  # what it may cost at most, in steps of the two-backward sc
 APPETITE = 3.0  # how many times what the network eats the loader must deliver
 CARE = AttentionSettings(attend=("all",))
 PICTURES = 512  # of the generated set
-RECIPE = Path(__file__).parent.parent / "training" / "runs" / "dermoscopy.toml"
+RUNS = Path(__file__).parent.parent / "training" / "runs"
+METHODS: dict[str, tuple[str, AttentionSettings | None]] = {
+    "deep pneumonia": ("deep-pneumonia", None),
+    "proco": ("proco", None),
+    "ecl": ("ecl", None),
+    "proco + care": ("proco", CARE),
+}
+"""Steps of other methods: whose run, and the attention loss on top."""
+METHODS_ON = "mobilenet_v2"  # one network will do, and keeps this short
 
 
 @dataclass
@@ -131,10 +151,10 @@ STEPS: dict[str, Callable[[Bench], None]] = {
 """Steps that are timed against each other; the first is what the others are compared with."""
 
 
-def run(bench: Bench, step: Callable[[Bench], None]) -> None:
+def run(step: Callable[[], None]) -> None:
     """One step, to its end on the device."""
-    step(bench)
-    if bench.fabric.device.type == "cuda":
+    step()
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
@@ -172,6 +192,39 @@ def make_bench(name: str) -> Bench:
     return Bench(fabric, network, model, optimizer, batch.to(fabric.device), CostSensitive(counts))
 
 
+def method_step(title: str, backbone: str) -> Callable[[], None]:
+    """The step of another method, as a run of it takes it."""
+    name, care = METHODS[title]
+    own = replace(
+        TrainingRun.load(RUNS / f"{name}.toml"), network=NetworkSettings(backbone=backbone)
+    )
+    sampler = SamplerSettings(batch=BATCH)
+    stage = Stage("stage2" if care else "stage1", 0, own.stage1, care, sampler, own.method)
+    samples, cache = picture_set()
+    dataset = PictureDataset(
+        samples,
+        cache,
+        second=Augmentation(own.views) if stage.teacher.two_views else None,
+        attention=stage.teacher.marks(own, care),
+    )
+    torch.manual_seed(0)
+    fabric = Fabric(accelerator="auto", devices=1, precision=own.precision)  # type: ignore[arg-type]
+    batch = dataset.collate([dataset[n] for n in range(BATCH)]).to(fabric.device)
+    network = network_of(own, CLASSES)
+    method, model, optimizers = set_up(fabric, network, own, stage, samples, BATCH)
+    model.train()
+    freeze_batch_norm(method)
+
+    def step() -> None:
+        total = model(lambda: batch)["loss"]
+        optimizers[0].zero_grad()
+        fabric.backward(total)
+        optimizers[0].step()
+        method.after_step()
+
+    return step
+
+
 def loader_rate(rounds: int) -> float:
     """Pictures per second that the loader delivers with two workers; the first epoch warms up."""
     samples, cache = picture_set()
@@ -183,7 +236,7 @@ def loader_rate(rounds: int) -> float:
         dataset = PictureDataset(
             samples,
             cache,
-            augmentation=Augmentation(TrainingRun.load(RECIPE).augmentation),
+            augmentation=Augmentation(TrainingRun.load(RUNS / "dermoscopy.toml").augmentation),
             attention=CARE,
         )
         labels = np.array([sample.label for sample in samples.samples])
@@ -203,15 +256,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
+    parser.add_argument("--steps", nargs="+", choices=[*STEPS, *METHODS])
     parser.add_argument("--no-loader", action="store_true", help="time the steps alone")
     options = parser.parse_args()
+    asked = options.steps or [*STEPS, *METHODS]
+    own, others = ([step for step in asked if step in each] for each in (STEPS, METHODS))
     rounds = 3 if options.quick else 11
     worst, appetite = 0.0, 0.0
     found: list[Ratio] = []
     for name in options.networks:
         bench = make_bench(name)
-        steps = {step: partial(run, bench, STEPS[step]) for step in ("plain", *options.steps)}
+        steps = {step: partial(run, partial(STEPS[step], bench)) for step in ("plain", *own)}
+        if name == METHODS_ON:
+            steps |= {step: partial(run, method_step(step, name)) for step in others}
         times = timed_rounds(steps, rounds=rounds)
         medians = {step: median(taken) for step, taken in times.items()}
         show(f"{name}, {BATCH} pictures of {SIZE} pixels, one step", medians)

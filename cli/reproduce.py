@@ -1,4 +1,4 @@
-"""care reproduce: the papers' tables by one command."""
+"""care reproduce: the papers' tables, and methods compared, by one command."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +30,12 @@ class ManyValues(TyperCommand):
 
 @one_line_errors()
 def reproduce(
-    table: Annotated[str, typer.Argument(help="table1 to table4, figure2 or boxes.")],
+    table: Annotated[
+        str,
+        typer.Argument(
+            help="table1 to table4, figure2, boxes, compare or ablation_deep_pneumonia."
+        ),
+    ],
     run: RunFile,
     data: Data = None,
     boxes: Boxes = None,
@@ -44,6 +49,15 @@ def reproduce(
     segmenter: Annotated[
         Path | None,
         typer.Option(help="ONNX model: one more source of boxes.", exists=True, dir_okay=False),
+    ] = None,
+    recipes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of deep-pneumonia.toml, proco.toml and ecl.toml, the methods' own "
+            "settings.  [default: training/runs]",
+            exists=True,
+            file_okay=False,
+        ),
     ] = None,
     results: Annotated[
         Path, typer.Option(help="Folder of results and tables.", file_okay=False)
@@ -64,15 +78,13 @@ def reproduce(
     finished over several goes.
     """
     from training.reproduce.command import Reproduction
-    from training.reproduce.grids import Choices
+    from training.reproduce.rows import BACKBONES, RECIPES, Choices
     from training.reproduce.trials import Places
 
     if table == "figure2" and not (plan or only_table or out):
         fail("figure2 shows patients' pictures: say where to with --out FILE.png")
     places = Places(results, WORK / "reproduce", WORK / "cache")
-    choices = Choices(segmenter=segmenter)
-    if backbones:
-        choices = Choices(tuple(backbones), segmenter)
+    choices = Choices(tuple(backbones or BACKBONES), segmenter, recipes or RECIPES)
     loaded = load_run(run, data, boxes, settings)
     asked = Reproduction.of(table, loaded, seeds or (0, 1, 2), places, choices)
     if plan:

@@ -8,7 +8,7 @@ batches that one sees.
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 from safetensors.torch import load_file
+from torch import nn
 from tqdm import tqdm
 
 from imaging.preprocessing import Preprocessing
@@ -81,13 +82,14 @@ def stages_of(run: TrainingRun) -> list[Stage]:
     return stages
 
 
-def train(run: TrainingRun, folder: Path, *, cache: Path) -> Path:
+def train(run: TrainingRun, folder: Path, *, cache: Path, until: str = "") -> Path:
     """Train a run through its stages; resume it where it was stopped.
 
     Args:
         run: The settings.
         folder: Where everything that shaped the run, and its checkpoints, go.
         cache: Where decoded pictures are kept between runs.
+        until: Name of the last stage to train; "" for all.
 
     Returns:
         The best checkpoint of the last stage, a .safetensors file.
@@ -99,14 +101,9 @@ def train(run: TrainingRun, folder: Path, *, cache: Path) -> Path:
     check(run)
     samples = load_samples(run.data)
     parts = split_of(run, samples)
-    for stage in stages_of(run):
-        batches = sampler_of(run, stage, parts["train"], Processes(), 0)
-        if next(iter(batches), None) is None:
-            raise ConfigError(
-                f"{stage.name}: an epoch of {len(parts['train'].samples)} training pictures has no "
-                f"full batch of {batches.batch}, and two views are compared in full batches only"
-            )
-        stage.teacher.check_data(run, parts["train"], batches.batch)
+    stages = stages_of(run)
+    stages = stages[: [stage.name for stage in stages].index(until) + 1] if until else stages
+    check_lists(run, stages, parts["train"])
     PictureCache.open(samples, preprocessing_of(run), cache)
     write_down(run, samples, parts, folder)
     fabric = Fabric(
@@ -115,25 +112,20 @@ def train(run: TrainingRun, folder: Path, *, cache: Path) -> Path:
         strategy="ddp_spawn" if run.devices > 1 else "auto",
         precision=run.precision,  # type: ignore[arg-type]
     )
-    fabric.launch(partial(run_stages, run=run, folder=folder, cache=cache))
-    return folder / f"{stages_of(run)[-1].name}.safetensors"
+    fabric.launch(partial(run_stages, run=run, stages=stages, folder=folder, cache=cache))
+    return folder / f"{stages[-1].name}.safetensors"
 
 
-def run_stages(fabric: Fabric, run: TrainingRun, folder: Path, cache: Path) -> None:
-    """Train all stages that are not finished yet, in this process."""
+def run_stages(
+    fabric: Fabric, run: TrainingRun, stages: Sequence[Stage], folder: Path, cache: Path
+) -> None:
+    """Train those stages that are not finished yet, in this process."""
     samples = load_samples(run.data)
     parts = split_of(run, samples)
     pictures = PictureCache.open(samples, preprocessing_of(run), cache)
     torch.manual_seed(run.seed)
-    network = build_network(
-        run.network.backbone,
-        len(samples.labels),
-        weights=weights_path(run),
-        map_layer=run.network.map_layer,
-        cosine=LOSSES[run.loss.name].cosine,
-        gate=run.method == "deep_pneumonia",
-    )
-    for stage in stages_of(run):
+    network = network_of(run, len(samples.labels), weights=weights_path(run))
+    for stage in stages:
         if stage.classifier_only:
             network.renew_classifier(seed=run.seed)
         if not (folder / f"{stage.name}.json").exists():
@@ -167,18 +159,11 @@ def run_stage(
     validation = evaluation_loader(PictureDataset(parts["validation"], pictures), batches.batch)
     shown = rare_pictures(parts["validation"], parts["train"])
     network.freeze_features(stage.classifier_only)
-    classify = make_loss(asdict(run.loss), torch.from_numpy(parts["train"].counts()))
     torch.manual_seed(seed)  # what the method brings: projections, prototypes
-    method = teacher(
-        network, Task(run, parts["train"], classify, batches.batch, stage.care, processes)
-    )
+    method, model, optimizers = set_up(fabric, network, run, stage, parts["train"], batches.batch)
     if stage.name == "stage2" and method.own_state():
         method.load_state_dict(load_file(folder / "stage1.method.safetensors"), strict=False)
-    own = method.own_optimizer()
-    optimizers = [make_optimizer(method, own, settings), *([own] if own else [])]
-    method.to(memory_format=torch.channels_last)
     last = folder / f"{stage.name}.last.ckpt"
-    model, *optimizers = fabric.setup(Step(method), *optimizers)
     # Behind the setup, which moves the network: an optimizer's state follows its parameters then.
     progress = load_progress(last, method, optimizers)
     log = (
@@ -247,6 +232,28 @@ def run_stage(
     network.freeze_features(False)
 
 
+def set_up(
+    fabric: Fabric,
+    network: Network,
+    run: TrainingRun,
+    stage: Stage,
+    train_list: SampleList,
+    batch: int,
+) -> tuple[Method, nn.Module, list[torch.optim.Optimizer]]:
+    """A stage's method, the same as it is called on a batch, and its optimizers.
+
+    The first optimizer moves the network, a second one what the method steps itself.
+    """
+    classify = make_loss(asdict(run.loss), torch.from_numpy(train_list.counts()))
+    task = Task(run, train_list, classify, batch, stage.care, Processes(fabric))
+    method = stage.teacher(network, task)
+    own = method.own_optimizer()
+    optimizers = [make_optimizer(method, own, stage.settings), *([own] if own else [])]
+    method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model, *optimizers = fabric.setup(Step(method), *optimizers)
+    return method, model, optimizers
+
+
 def make_optimizer(
     method: Method, own: torch.optim.Optimizer | None, settings: StageSettings
 ) -> torch.optim.Optimizer:
@@ -313,6 +320,34 @@ def weights_path(run: TrainingRun) -> str:
     """What the network starts from: a torchvision name, or a file, found from the data's root."""
     weights = run.network.weights
     return str(Path(run.data.root) / weights) if is_file(weights) else weights
+
+
+def network_of(run: TrainingRun, classes: int, *, weights: str = "none") -> Network:
+    """The network that a run's settings ask for; see `build_network`."""
+    return build_network(
+        run.network.backbone,
+        classes,
+        weights=weights,
+        map_layer=run.network.map_layer,
+        cosine=LOSSES[run.loss.name].cosine,
+        gate=run.method == "deep_pneumonia",
+    )
+
+
+def check_lists(run: TrainingRun, stages: Sequence[Stage], train_list: SampleList) -> None:
+    """See that a run's stages go together with its training list.
+
+    Raises:
+        ConfigError: They do not.
+    """
+    for stage in stages:
+        batches = sampler_of(run, stage, train_list, Processes(), 0)
+        if next(iter(batches), None) is None:
+            raise ConfigError(
+                f"{stage.name}: an epoch of {len(train_list.samples)} training pictures has no "
+                f"full batch of {batches.batch}, and two views are compared in full batches only"
+            )
+        stage.teacher.check_data(run, train_list, batches.batch)
 
 
 def check(run: TrainingRun) -> None:

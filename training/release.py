@@ -21,10 +21,9 @@ from training.distribution import fit_distribution
 from training.errors import ConfigError
 from training.evaluate import classify_list, figures
 from training.export import export_model, restamp, texture_width
-from training.fit import preprocessing_of, split_of, stages_of
-from training.losses import LOSSES
+from training.fit import network_of, preprocessing_of, split_of, stages_of
 from training.methods import METHODS
-from training.network import Network, build_network, load_state
+from training.network import Network, load_state
 
 EXPORT_THREADS = 2
 VERIFIED_PICTURES = 5  # real pictures on which graph and network are compared, besides noise
@@ -125,13 +124,7 @@ def load_checkpoint(
         raise ConfigError(f"{folder}: no finished checkpoint of {wanted}; run care train first")
     stage = stage or finished[-1]
     state = load_state(folder / f"{stage}.safetensors")
-    network = build_network(
-        run.network.backbone,
-        classes,
-        map_layer=run.network.map_layer,
-        cosine=LOSSES[run.loss.name].cosine,
-        gate=run.method == "deep_pneumonia",
-    )
+    network = network_of(run, classes)
     network.load_state_dict(state)
     return stage, network.eval()
 

@@ -18,9 +18,10 @@ from training.config import AttentionSettings, DataSettings, TrainingRun
 from training.errors import ConfigError, DataError
 from training.reproduce import cells, plan
 from training.reproduce.command import Reproduction
-from training.reproduce.grids import GRIDS, WITHOUT_CARE, Choices
+from training.reproduce.grids import GRIDS
 from training.reproduce.paper import TABLE1, TABLE2, TABLE3, TABLE4
 from training.reproduce.plan import Pace
+from training.reproduce.rows import WITHOUT_CARE, Choices
 from training.reproduce.tables import paired_rows, pooled, spread
 from training.reproduce.trials import Places, unusual
 
@@ -187,9 +188,9 @@ def test_boxes_drawn_anew_are_learnt_anew_under_the_same_name(tmp_path, data):
     for moved in (drawn, drawn.replace(",17,17", ",16,17")):
         (tmp_path / "boxes.csv").write_text(moved)
         named = replace(base, data=replace(base.data, boxes=str(tmp_path / "boxes.csv")))
-        trials = asked("figure2", named, tmp_path).trials()
+        trials = list(asked("figure2", named, tmp_path).trials())
         folders.append([trial.folder(places(tmp_path)) for trial in trials])
-        folders[-1].append(trials[0].first_folder(places(tmp_path)))
+        folders[-1].append(trials[0].portions(places(tmp_path))[0].folder)
 
     (without, with_care, first), (without_again, with_care_again, first_again) = folders
     assert (without, first) == (without_again, first_again)
@@ -311,7 +312,7 @@ def test_pairs_are_tested_seed_by_seed_and_patients_stay_together():
 @pytest.fixture
 def steady(monkeypatch) -> Iterator[None]:
     """Every network takes 10 s per epoch and a quarter of a second per picture looked at."""
-    monkeypatch.setattr(plan, "pace_by_timing", lambda trial: Pace(10.0, 0.25, "decree"))
+    monkeypatch.setattr(plan, "pace_by_timing", lambda trial, stage: Pace(10.0, 0.25, "decree"))
 
 
 def test_a_plan_adds_up(data, tmp_path, steady):
@@ -321,7 +322,7 @@ def test_a_plan_adds_up(data, tmp_path, steady):
     looked = sum(len(found.steps[0].trial.parts[part].samples) for part in ("validation", "test"))
     firsts = 2 * 4  # seeds; strategies, each shared by its two arms
     assert len(found.steps) == 2 * 8
-    assert sum(bool(step.stage1) for step in found.steps) == firsts
+    assert sum("stage1" in step.stages for step in found.steps) == firsts
     assert found.seconds == pytest.approx(firsts * 3 * 10 + 16 * 5 * 10 + 16 * looked * 0.25)
     assert str(found).endswith(
         f"16 cells: 0 done, 16 to do with 8 first stages among them; "
@@ -344,8 +345,8 @@ def test_a_plan_knows_what_is_done_and_takes_seconds_from_it(figure2, data, stea
     [pace] = found.paces.values()
     assert pace.epoch == pytest.approx(np.median(epochs))
     assert "finished cells" in pace.source
-    assert found.steps[2].stage1 == pytest.approx(pace.epoch)
-    assert found.steps[3].stage1 == 0
+    assert found.steps[2].stages["stage1"] == pytest.approx(pace.epoch)
+    assert "stage1" not in found.steps[3].stages
 
 
 def test_a_network_that_no_result_tells_of_is_timed(data, tmp_path):
@@ -359,7 +360,7 @@ def test_seconds_of_a_stopped_stage_count_its_other_epochs(tmp_path, monkeypatch
     epochs = iter([2, 5])
     monkeypatch.setattr(cells.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(cells, "epochs_done", lambda folder, stage: next(epochs))
-    monkeypatch.setattr(cells, "train", lambda run, folder, cache: None)
+    monkeypatch.setattr(cells, "train", lambda run, folder, cache, until: None)
     run = TrainingRun(name="x")
 
     taken = cells.train_timed(run, tmp_path, "stage2", tmp_path)

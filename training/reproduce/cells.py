@@ -24,6 +24,7 @@ from training.data.dataset import PictureDataset, attended_labels, evaluation_lo
 from training.data.samples import SampleList
 from training.evaluate import AttentionFigures, Results, attention_figures, figures
 from training.fit import preprocessing_of, train
+from training.metrics import mean_class_accuracy
 from training.network import Network
 from training.release import load_checkpoint, recipe
 from training.reproduce.trials import Places, Trial, load_of, machine
@@ -33,7 +34,7 @@ DIGITS = 6  # of probabilities; figures are those of the numbers as written down
 
 
 def run_trial(trial: Trial, reference: SampleList, places: Places) -> dict[str, Any]:
-    """Train a trial through both stages and write its result; go on where it was stopped.
+    """Train a trial through its stages and write its result; go on where it was stopped.
 
     Args:
         trial: The cell and its seed.
@@ -44,14 +45,18 @@ def run_trial(trial: Trial, reference: SampleList, places: Places) -> dict[str, 
     Returns:
         The result, as written.
     """
-    shared, folder = trial.first_folder(places), trial.folder(places)
-    first = train_timed(trial.first_stage, shared, "stage1", places.cache)
-    take_over_stage("stage1", shared, folder)
-    second = train_timed(trial.run, folder, "stage2", places.cache)
+    # here, for decoding is no stage's time
+    PictureCache.open(trial.samples, preprocessing_of(trial.run), places.cache)
+    folder, portions, stages = trial.folder(places), trial.portions(places), {}
+    for done, (stage, run, place) in enumerate(portions):
+        for earlier in portions[:done]:
+            take_over_stage(earlier.stage.name, earlier.folder, place)
+        taken = train_timed(run, place, stage.name, places.cache)
+        stages[stage.name] = taken | {"load": load_of(trial, stage)}
     start = time.perf_counter()
-    results = measure(trial, folder, reference, places.cache)
+    results, validation = measure(trial, folder, reference, places.cache)
     looked = len(trial.parts["validation"].samples) + len(trial.parts["test"].samples)
-    made = recipe(trial.run, trial.parts, "stage2")
+    made = recipe(trial.run, trial.parts, trial.last)
     record = {
         "table": trial.grid,
         "cell": trial.cell.name,
@@ -61,14 +66,15 @@ def run_trial(trial: Trial, reference: SampleList, places: Places) -> dict[str, 
         "config": trial.config,
         "split": trial.split,
         "machine": machine(),
-        "load": load_of(trial),
         "environment": json.loads((folder / "environment.json").read_text(encoding="utf-8")),
         "changes": trial.cell.settings,
+        "chosen": trial.cell.chosen,
         "run": made["run"],
         "pictures": made["pictures"],
         "rare": rare_labels(trial),
-        "stages": {"stage1": first, "stage2": second},
+        "stages": stages,
         "evaluation": {"pictures": looked, "seconds": round(time.perf_counter() - start, 2)},
+        "validation": {"mean_class_accuracy": validation},
         "figures": figures(results),
         "predictions": to_plain(results),
     }
@@ -79,6 +85,12 @@ def run_trial(trial: Trial, reference: SampleList, places: Places) -> dict[str, 
 def train_timed(run: TrainingRun, folder: Path, stage: str, cache: Path) -> dict[str, Any]:
     """Train a run of which one stage is left; how long that took is kept in the folder.
 
+    Args:
+        run: The run, which may have further stages behind this one.
+        folder: Its folder.
+        stage: Which stage is left.
+        cache: Of decoded pictures.
+
     Returns:
         {"epochs", "seconds"}. Of a stage that was stopped, the epochs before count as long as
         those after; null seconds where there were none after.
@@ -88,7 +100,7 @@ def train_timed(run: TrainingRun, folder: Path, stage: str, cache: Path) -> dict
         return json.loads(kept.read_text(encoding="utf-8"))
     before = epochs_done(folder, stage)
     start = time.perf_counter()
-    train(run, folder, cache=cache)
+    train(run, folder, cache=cache, until=stage)
     seconds = time.perf_counter() - start
     after = epochs_done(folder, stage)
     fresh = after - before
@@ -101,41 +113,48 @@ def take_over_stage(stage: str, source: Path, folder: Path) -> None:
     """Let a run's folder begin with a stage that another one has finished."""
     folder.mkdir(parents=True, exist_ok=True)
     # the .json last: it is what says that a stage is finished
-    for suffix in ("safetensors", "steps.csv", "png", "json"):
+    for suffix in ("safetensors", "method.safetensors", "steps.csv", "png", "json"):
         target = folder / f"{stage}.{suffix}"
-        if not target.exists():
+        if not target.exists() and (source / target.name).exists():
             part = target.with_name(f"{target.name}.part")
             shutil.copyfile(source / target.name, part)
             part.replace(target)
 
 
 def rare_labels(trial: Trial) -> list[str]:
-    """The classes the table is about: those attended to, or the rarest where all are.
+    """The classes the table is about: those attended to, or the rarest where all are, or none.
 
     The same for the arm without attention, whose base run names them.
     """
     labels, train_list = trial.samples.labels, trial.parts["train"]
     chosen = attended_labels(trial.base.attention, train_list)
-    if len(chosen) == len(labels):
+    if len(chosen) in (0, len(labels)):
         chosen = {int(train_list.counts().argmin())}
     return [labels[number] for number in sorted(chosen)]
 
 
-def measure(trial: Trial, folder: Path, reference: SampleList, cache: Path) -> Results:
-    """What a trained trial says of its test list, calibrated on its validation list."""
+def measure(
+    trial: Trial, folder: Path, reference: SampleList, cache: Path
+) -> tuple[Results, float]:
+    """What a trained trial says of its test list, calibrated on its validation list.
+
+    Returns:
+        That, and the mean class accuracy on the validation list, by which trials are chosen.
+    """
     samples = trial.samples
-    _, network = load_checkpoint(trial.run, folder, "stage2", classes=len(samples.labels))
+    _, network = load_checkpoint(trial.run, folder, trial.last, classes=len(samples.labels))
     pictures = PictureCache.open(samples, preprocessing_of(trial.run), cache)
     if trial.run.accelerator != "cpu" and torch.cuda.is_available():
         network.to("cuda")
     known, logits, _ = look(network, trial.parts["validation"], pictures)
+    validation = round(mean_class_accuracy(known, logits), DIGITS)
     temperature = fit_temperature(known, logits)
     tested = reference.subset({item.name for item in trial.parts["test"].samples})
     truth, logits, maps = look(network, tested, pictures)
     probabilities = softmax(logits.astype(np.float64) / temperature).round(DIGITS)
     # numbered over all pictures: a patient has the same number whatever the seed
     groups = sorted({item.group for item in reference.samples})
-    return Results(
+    results = Results(
         labels=samples.labels,
         names=tuple(item.name for item in tested.samples),
         truth=truth,
@@ -143,6 +162,7 @@ def measure(trial: Trial, folder: Path, reference: SampleList, cache: Path) -> R
         probabilities=probabilities,
         attention=attention_of(tested, probabilities, maps, pictures),
     )
+    return results, validation
 
 
 @torch.no_grad()

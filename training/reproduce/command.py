@@ -1,7 +1,8 @@
 """A whole grid, finished over as many goes as it takes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from training.config import TrainingRun
@@ -10,11 +11,12 @@ from training.data.layouts import load_samples
 from training.data.samples import SampleList
 from training.errors import ConfigError, DataError
 from training.evaluate import RESAMPLES
-from training.fit import check, split_of
+from training.fit import check, check_lists, split_of, stages_of
 from training.reproduce.cells import run_trial
 from training.reproduce.figure import write_figure
-from training.reproduce.grids import GRIDS, Choices, Grid
+from training.reproduce.grids import GRIDS
 from training.reproduce.plan import Plan, make_plan
+from training.reproduce.rows import Cell, Choices, Grid
 from training.reproduce.tables import Records, columns_of, table_markdown
 from training.reproduce.trials import Parts, Places, Trial, make_boxes, make_trial
 
@@ -54,14 +56,16 @@ class Reproduction:
         """
         if table not in GRIDS:
             raise ConfigError(f"no table {table!r}: expected {', '.join(GRIDS)}")
-        if not base.attention.attend:
+        grid = GRIDS[table](base, choices)
+        if grid.attends and not base.attention.attend:
             raise ConfigError(
                 "attention.attend is empty: name the classes whose boxes are used, such as "
                 """--set 'attention.attend=["minority"]'"""
             )
-        grid = GRIDS[table](base, choices)
+        runs = [each.run(base, base.seed) for cell in grid.cells for each in cell.all()]
+        for run in runs:
+            check(run)
         for cell in grid.cells:
-            check(cell.run(base, base.seed))
             if cell.boxes_by is not None:
                 cell.boxes_by.check()
         reference = load_samples(base.data)
@@ -71,27 +75,60 @@ class Reproduction:
                 raise DataError("the test list is empty: nothing can be measured")
             attended = attended_labels(base.attention, parts["train"])
             boxed = [item for item in parts["train"].samples if len(item.boxes)]
-            needed = any(cell.boxes_by is None for cell in grid.cells[1:])
+            needed = grid.attends and any(cell.boxes_by is None for cell in grid.cells[1:])
             if needed and not any(item.label in attended for item in boxed):
                 raise DataError(
                     "no training picture of the classes in attention.attend has a box: name a list "
                     "with --boxes, or let care boxes make one"
                 )
+            for run in runs:
+                check_lists(run, stages_of(run), parts["train"])
         return cls(grid, base, reference, lists, places)
 
-    def trials(self) -> list[Trial]:
-        """All cells with all seeds, the first seed first: a table soon has all of its rows."""
-        return [
-            make_trial(
-                self.grid, cell, self.base, seed, self.places, self.reference, self.parts[seed]
-            )
-            for seed in self.parts
-            for cell in self.grid.cells
-        ]
+    def trial(self, cell: Cell, seed: int) -> Trial:
+        """A cell with a seed."""
+        return make_trial(
+            self.grid, cell, self.base, seed, self.places, self.reference, self.parts[seed]
+        )
+
+    def trials(self) -> Iterator[Trial]:
+        """All cells with all seeds, the first seed first: a table soon has all of its rows.
+
+        A cell that is chosen on validation is left out if, when its turn comes, there is no result
+        yet to choose by.
+        """
+        for seed, cell in product(self.parts, self.grid.cells):
+            if chosen := self.choice(cell, seed):
+                yield self.trial(chosen, seed)
+
+    def choice(self, cell: Cell, seed: int) -> Cell | None:
+        """A cell with the option that did best on validation; None before all were run."""
+        if not cell.options:
+            return cell
+        named = {each.name: each for each in self.grid.cells}
+        found = {name: self.trial(named[name], seed).result(self.places) for name in cell.options}
+        told = {
+            name: record["validation"]["mean_class_accuracy"]
+            for name, record in found.items()
+            if record is not None
+        }
+        if told.keys() != found.keys():
+            return None
+        return cell.choose(max(told, key=lambda name: told[name]))
 
     def plan(self) -> Plan:
-        """What is to do and how long it takes; nothing is trained."""
-        return make_plan(self.trials(), self.places)
+        """What is to do and how long it takes; nothing is trained.
+
+        In place of a choice that cannot be made yet stands one that nothing else here trains.
+        """
+        trials: list[Trial] = []
+        for seed, cell in product(self.parts, self.grid.cells):
+            chosen = self.choice(cell, seed)
+            options = [self.trial(each, seed) for each in ([chosen] if chosen else cell.all())]
+            others = {trial.folder(self.places) for trial in trials}
+            fresh = (each for each in options if each.folder(self.places) not in others)
+            trials.append(next(fresh, options[0]))
+        return make_plan(trials, self.places)
 
     def run(self, say: Callable[[str], None]) -> None:
         """Train and measure every cell whose result is not there."""
@@ -131,9 +168,10 @@ class Reproduction:
         Raises:
             ConfigError: A network is not here any more, or never was.
         """
-        first = self.trials()[: len(self.grid.cells)]
+        seed = next(iter(self.parts))
+        first = [self.trial(cell, seed) for cell in self.grid.cells]
         for trial in first:
-            if not (trial.folder(self.places) / "stage2.json").exists():
+            if not (trial.folder(self.places) / f"{trial.last}.json").exists():
                 raise ConfigError(
                     f"the network of {trial.file(self.places)} is not on this machine; remove the "
                     "file to have it trained here"

@@ -30,7 +30,7 @@ def write_figure(trials: Sequence[Trial], reference: SampleList, places: Places,
     columns = [[pictures.pictures[pictures.position(item.name)] for item in shown]]
     for trial in trials:
         folder = trial.folder(places)
-        _, network = load_checkpoint(trial.run, folder, "stage2", classes=len(reference.labels))
+        _, network = load_checkpoint(trial.run, folder, trial.last, classes=len(reference.labels))
         tiles = attention_tiles(network, shown, pictures, reference.labels)
         for tile in tiles:
             caption(tile, trial.cell.title, tile.shape[0] - 4)

@@ -1,4 +1,4 @@
-"""Which cells a table has: what each changes of the base run, and what it is compared with.
+"""Which cells CARE's tables have: what each changes of the base run, what it is compared with.
 
 The base run gives data, input, backbone, sampler, attention settings and budget. Its loss,
 augmentation, MixUp and third stage are replaced, for they are what the tables vary. Every cell has
@@ -6,25 +6,19 @@ a second stage; the arm without attention has no attended labels there and diffe
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from training.boxes.generate import Generator
 from training.boxes.saliency import SALIENCY
-from training.config import (
-    AugmentationSettings,
-    LossSettings,
-    MixUpSettings,
-    StageSettings,
-    TrainingRun,
-)
+from training.config import AugmentationSettings, LossSettings, TrainingRun
 from training.errors import ConfigError
 from training.network import is_file
+from training.reproduce.ablation import ablation
+from training.reproduce.comparison import comparison
 from training.reproduce.paper import TABLE1, TABLE2, TABLE3, TABLE4, Published
-
-BACKBONES = ("resnet18", "resnet50", "resnet152", "vgg19")
-"""Those of table 2."""
+from training.reproduce.rows import CSL, WITHOUT_CARE, Cell, Choices, Grid
 
 AUTHORS_AUGMENTATION = AugmentationSettings(
     flip_horizontal=True,
@@ -38,82 +32,6 @@ AUTHORS_AUGMENTATION = AugmentationSettings(
     hue=3.6,
 )
 """Arm DA where the run has no augmentation of its own: the list in the authors' code, for skin."""
-
-WITHOUT_CARE: dict[str, Any] = {"attention.attend": ()}
-CSL: dict[str, Any] = {"loss": LossSettings(name="cost_sensitive")}
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One row of a table.
-
-    Attributes:
-        name: Of its files; unique in its grid.
-        title: As the paper names it.
-        settings: What it changes of the base run: a section, or "section.key", and its value.
-        partners: Names of the cells it is tested against.
-        paper: What was published.
-        boxes_by: What makes its boxes; None for those of the run.
-    """
-
-    name: str
-    title: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    partners: tuple[str, ...] = ()
-    paper: Published | None = None
-    boxes_by: Generator | None = None
-
-    def run(self, base: TrainingRun, seed: int) -> TrainingRun:
-        """The run this cell asks for."""
-        common = {
-            "name": "reproduce",  # cells of several tables that train the same share the run
-            "seed": seed,
-            "sheet_every": 0,
-            "loss": LossSettings(),
-            "augmentation": AugmentationSettings(),
-            "mixup": MixUpSettings(),
-            "crt": StageSettings(epochs=0),
-            "control.second_stage": True,
-        }
-        return changed(base, common | dict(self.settings))
-
-
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """What a table leaves to the user.
-
-    Attributes:
-        backbones: Rows of table 2.
-        segmenter: ONNX model that makes boxes, one more source of them; see training.boxes.
-    """
-
-    backbones: tuple[str, ...] = BACKBONES
-    segmenter: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """A table.
-
-    Attributes:
-        name: On the command line, and of its files.
-        title: What it shows.
-        cells: Its rows, in order.
-    """
-
-    name: str
-    title: str
-    cells: tuple[Cell, ...]
-
-
-def changed(run: TrainingRun, settings: Mapping[str, Any]) -> TrainingRun:
-    """A run with other settings: whole sections, or "section.key"."""
-    for key, value in settings.items():
-        section, dot, name = key.partition(".")
-        if dot:
-            value = replace(getattr(run, section), **{name: value})
-        run = replace(run, **{section: value})
-    return run
 
 
 def strategies(run: TrainingRun, choices: Choices) -> Grid:
@@ -245,5 +163,7 @@ GRIDS: dict[str, Callable[[TrainingRun, Choices], Grid]] = {
     "table4": alphas,
     "figure2": activation_maps,
     "boxes": box_sources,
+    "compare": comparison,
+    "ablation_deep_pneumonia": ablation,
 }
 """Every grid, from the base run and the user's choices. A further table is a further line."""

@@ -1,10 +1,9 @@
 """What is still to do, and how long it will take: cells times measured seconds."""
 
 import json
-import math
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
@@ -12,19 +11,18 @@ import torch
 from lightning.fabric import Fabric
 
 from training.data.dataset import Batch
-from training.fit import stages_of
-from training.losses import CrossEntropy
+from training.fit import Stage, network_of, sampler_of, set_up
 from training.methods import Processes
-from training.methods.care import training_step
-from training.network import build_network
-from training.reproduce.trials import Places, Trial, batch_of, load_of, machine
+from training.reproduce.trials import Places, Trial, load_of, machine
 
 TIMED_STEPS = 2  # after one that warms up
+STAGES = {"pretrain": "pre-training", "stage1": "stage 1", "stage2": "stage 2", "crt": "cRT"}
+"""Stages, and how people call them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast a network is.
+    """How fast a network is at a stage.
 
     Attributes:
         epoch: Seconds per epoch of training, validation included.
@@ -44,22 +42,20 @@ class Step:
     Attributes:
         trial: Which.
         done: Whether its result is there.
-        stage1: Seconds its first stage will take at most; 0 where it is there, or another trial
-            before it makes it.
-        stage2: Those of its second stage; 0 where it is there.
+        stages: Seconds that each of its stages will take at most; without those that are there, or
+            that another trial before it makes.
         look: Those of the measurement.
     """
 
     trial: Trial
     done: bool
-    stage1: float = 0.0
-    stage2: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
     look: float = 0.0
 
     @property
     def seconds(self) -> float:
         """All of it."""
-        return self.stage1 + self.stage2 + self.look
+        return sum(self.stages.values()) + self.look
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +64,7 @@ class Plan:
 
     Attributes:
         steps: Its trials, in order.
-        paces: How fast each network is, by its load.
+        paces: How fast each network is at each kind of stage, by its load.
     """
 
     steps: list[Step]
@@ -85,13 +81,16 @@ class Plan:
             f"{load}: {pace.epoch:.2g} s per epoch by {pace.source}"
             for load, pace in self.paces.items()
         ]
-        lines += ["", f"{'cell':<28}{'seed':>5}{'stage 1':>10}{'stage 2':>10}{'measure':>10}"]
+        shown = [name for name in STAGES if any(name in step.stages for step in self.steps)]
+        titles = [*(STAGES[name] for name in shown), "measure"]
+        lines += ["", f"{'cell':<28}{'seed':>5}" + "".join(f"{title:>14}" for title in titles)]
         for step in self.steps:
             name = f"{step.trial.cell.name:<28}{step.trial.run.seed:>5}"
-            costs = "".join(f"{duration(s):>10}" for s in (step.stage1, step.stage2, step.look))
-            lines.append(name + ("      done" if step.done else costs))
+            seconds = [*(step.stages.get(stage, 0.0) for stage in shown), step.look]
+            costs = "".join(f"{duration(each):>14}" for each in seconds)
+            lines.append(name + (f"{'done':>14}" if step.done else costs))
         done = sum(step.done for step in self.steps)
-        first = sum(bool(step.stage1) for step in self.steps)
+        first = sum("stage1" in step.stages for step in self.steps)
         lines.append(
             f"{len(self.steps)} cells: {done} done, {len(self.steps) - done} to do with {first} "
             f"first stages among them; {duration(self.seconds)} at most, as stages may stop early"
@@ -109,25 +108,17 @@ def make_plan(trials: Iterable[Trial], places: Places) -> Plan:
         if trial.result(places):
             steps.append(Step(trial, True))
             continue
-        if (load := load_of(trial)) not in paces:
-            paces[load] = pace_from_records(load, known) or pace_by_timing(trial)
-        pace = paces[load]
-        first, folder = trial.first_folder(places), trial.folder(places)
-        begins = str(first) not in begun and not (first / "stage1.json").exists()
-        begun.add(str(first))
-        # cells of several tables share the second stage as well
-        goes_on = str(folder) not in begun and not (folder / "stage2.json").exists()
-        begun.add(str(folder))
+        stages = {}
+        for stage, _, folder in trial.portions(places):
+            load = load_of(trial, stage)
+            if load not in paces:
+                paces[load] = pace_from_records(load, known) or pace_by_timing(trial, stage)
+            # cells of this and of other tables share their stages
+            if str(folder) not in begun and not (folder / f"{stage.name}.json").exists():
+                stages[stage.name] = paces[load].epoch * stage.settings.epochs
+            begun.add(str(folder))
         looked = sum(len(trial.parts[part].samples) for part in ("validation", "test"))
-        steps.append(
-            Step(
-                trial,
-                False,
-                stage1=pace.epoch * trial.run.stage1.epochs * begins,
-                stage2=pace.epoch * trial.run.stage2.epochs * goes_on,
-                look=pace.look * looked,
-            )
-        )
+        steps.append(Step(trial, False, stages, paces[load].look * looked))
     return Plan(steps, paces)
 
 
@@ -141,60 +132,68 @@ def pace_from_records(load: str, records: Iterable[Mapping[str, Any]]) -> Pace |
     """Median of what the same network took on this machine with as many pictures."""
     epochs, looks = [], []
     for record in records:
-        if record["machine"] == machine() and record["load"] == load:
-            epochs += [
+        if record["machine"] == machine():
+            own = [
                 stage["seconds"] / stage["epochs"]
                 for stage in record["stages"].values()
-                if stage["seconds"] is not None
+                if stage.get("load", record.get("load")) == load and stage["seconds"] is not None
             ]
-            looks.append(record["evaluation"]["seconds"] / record["evaluation"]["pictures"])
+            if own:
+                epochs += own
+                looks.append(record["evaluation"]["seconds"] / record["evaluation"]["pictures"])
     return Pace(median(epochs), median(looks), f"{len(looks)} finished cells") if epochs else None
 
 
-def pace_by_timing(trial: Trial) -> Pace:
-    """Time a few steps of a trial's network at its size on this machine, on noise."""
-    run = trial.run
+def pace_by_timing(trial: Trial, stage: Stage) -> Pace:
+    """Time a few steps of a trial's stage at its size on this machine, on noise.
+
+    The lists are the trial's; what the loader takes is not in it.
+    """
+    run, train_list = trial.run, trial.parts["train"]
     fabric = Fabric(accelerator=run.accelerator, devices=1, precision=run.precision)  # type: ignore[arg-type]
-    stage = stages_of(run)[-1]
-    batch_size = batch_of(trial)
-    pictures = run.sampler.epoch_pictures or len(trial.parts["train"].samples)
-    network = build_network(
-        run.network.backbone, len(trial.samples.labels), map_layer=run.network.map_layer
-    ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-6)
-    model, optimizer = fabric.setup(network, optimizer)
-    side, half = run.input.size, batch_size // 2
-    inside = torch.zeros(half, side, side)
-    inside[:, : side // 2] = 1
-    batch = Batch(
-        images=torch.randint(0, 256, (batch_size, side, side, 3), dtype=torch.uint8),
-        labels=torch.zeros(batch_size, dtype=torch.int64),
-        boxed=torch.arange(half),
-        inside=inside,
-        outside=1 - inside,
-        partners=torch.zeros(batch_size, dtype=torch.int64),
-        shares=torch.ones(batch_size),
-    ).to(fabric.device)
-    classify = CrossEntropy(torch.ones(len(trial.samples.labels)))
+    batches = sampler_of(run, stage, train_list, Processes(), 0)
+    network = network_of(run, len(trial.samples.labels))
+    network.freeze_features(stage.classifier_only)
+    method, model, optimizers = set_up(fabric, network, run, stage, train_list, batches.batch)
+    batch = noise(batches.batch, run.input.size, views=1 + stage.teacher.two_views)
+    batch = batch.to(fabric.device)
 
     def learn() -> None:
-        losses = training_step(model, batch, classify, stage.care, Processes(fabric).mean)
-        optimizer.zero_grad()
-        fabric.backward(losses.total)
-        optimizer.step()
-        losses.total.item()  # a GPU is done when its numbers are here
+        losses = model(lambda: batch)
+        optimizers[0].zero_grad()
+        fabric.backward(losses["loss"])
+        optimizers[0].step()
+        method.after_step()
+        losses["loss"].item()  # a GPU is done when its numbers are here
 
     @torch.no_grad()
     def look() -> None:
-        model(batch.images, batch.labels).logits.sum().item()
+        with fabric.autocast():
+            network(batch.images, batch.labels).logits.sum().item()
 
     step = _seconds(learn)
-    glance = _seconds(look) / batch_size
-    validated = len(trial.parts["validation"].samples)
+    network.eval()
+    glance = _seconds(look) / batches.batch
+    validated = len(trial.parts["validation"].samples) if stage.teacher.judged else 0
     return Pace(
-        step * math.ceil(pictures / batch_size) + glance * validated,
-        glance,
-        f"{TIMED_STEPS} timed steps",
+        step * sum(1 for _ in batches) + glance * validated, glance, f"{TIMED_STEPS} timed steps"
+    )
+
+
+def noise(count: int, side: int, *, views: int) -> Batch:
+    """So many pictures of noise, all of the first class and with a box: no batch takes longer."""
+    inside = torch.zeros(count, side, side)
+    inside[:, : side // 2] = 1
+    first, *second = torch.randint(0, 256, (views, count, side, side, 3), dtype=torch.uint8)
+    return Batch(
+        first,
+        labels=torch.zeros(count, dtype=torch.int64),
+        boxed=torch.arange(count),
+        inside=inside,
+        outside=1 - inside,
+        partners=torch.zeros(count, dtype=torch.int64),
+        shares=torch.ones(count),
+        **({"second": second[0]} if second else {}),
     )
 
 

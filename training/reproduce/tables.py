@@ -1,4 +1,4 @@
-"""JSON files → a table in the paper's layout, beside the paper's figures, as Markdown."""
+"""JSON files → a table in the paper's layout, beside the paper's figures if any, as Markdown."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,8 +8,8 @@ import numpy as np
 from training.compare import compare, mcnemar
 from training.evaluate import AttentionFigures, Results
 from training.reproduce.cells import results_of
-from training.reproduce.grids import Grid
 from training.reproduce.paper import Published
+from training.reproduce.rows import Grid
 
 Records = Mapping[tuple[str, int], dict[str, Any]]
 """Results by cell name and seed."""
@@ -30,8 +30,9 @@ def table_markdown(grid: Grid, seeds: Sequence[int], records: Records, resamples
         return f"# {grid.title}\n\nNothing was run yet.\n"
     parts = [
         f"# {grid.title}",
-        _about(records),
+        _about(grid, records),
         _figures(grid, seeds, records),
+        _chosen(grid, seeds, records),
         _tests(grid, seeds, records, resamples),
         "## Not run\n\n" + _not_run(grid, seeds, records),
         "## Made of\n\n" + _made_of(records),
@@ -39,29 +40,51 @@ def table_markdown(grid: Grid, seeds: Sequence[int], records: Records, resamples
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _about(records: Records) -> str:
-    any_record = next(iter(records.values()))
-    rare = ", ".join(any_record["rare"])
-    return (
-        "In percent. *Paper* is what Zhuang et al. (MIDL 2019) published, on their data and "
-        "splits: recall of the rare class / mean class accuracy (MCA). *Here* is mean ± standard "
-        f"deviation over the seeds, on the test lists; rare: {rare}. ECE is the expected "
-        "calibration error after temperature scaling. Pointing game, energy inside the boxes "
-        "and blank maps are those of the ReLU'd map of the true class, on test pictures with boxes."
+def _about(grid: Grid, records: Records) -> str:
+    rare = ", ".join(next(iter(records.values()))["rare"])
+    text = "In percent. "
+    if _published_rows(grid):
+        text += (
+            "*Paper* is what Zhuang et al. (MIDL 2019) published, on their data and splits: recall "
+            "of the rare class / mean class accuracy (MCA). *Here* is mean "
+        )
+    else:
+        text += "MCA is the mean class accuracy. Figures are mean "
+    text += (
+        f"± standard deviation over the seeds, on the test lists; rare: {rare}. ECE is the "
+        "expected calibration error after temperature scaling. Pointing game, energy inside the "
+        "boxes and blank maps are those of the ReLU'd map of the true class, on test pictures with "
+        "boxes."
     )
+    if grid.baseline:
+        text += (
+            " Time is that of an epoch, validation included and pre-training not, in epochs of "
+            f"{_titles(grid)[grid.baseline]} with the same seed on the same machine; pre-training "
+            "is told in such epochs too."
+        )
+    return "\n\n".join([text, *([grid.about] if grid.about else [])])
 
 
 def _figures(grid: Grid, seeds: Sequence[int], records: Records) -> str:
-    head = ["method", "paper: films", "paper: skin", "rare recall", "MCA", "macro-F1"]
-    head += ["macro-AUROC", "ECE", "pointing", "energy", "blank", "seeds"]
+    published, timed = _published_rows(grid), bool(grid.baseline)
+    head = ["method", *(["paper: films", "paper: skin"] if published else [])]
+    head += ["rare recall", "MCA", "macro-F1", "macro-AUROC", "ECE", "pointing", "energy", "blank"]
+    head += [*(["time", "pre-training"] if timed else []), "seeds"]
     labels = next(iter(records.values()))["pictures"]["test"]
     rows, per_class = [], []
     for cell in grid.cells:
-        own = [records[cell.name, seed] for seed in seeds if (cell.name, seed) in records]
-        columns = [columns_of(record) for record in own]
-        here = [spread(column[name] for column in columns) for name in COLUMNS]
-        rows.append([cell.title, *_published(cell.paper), *here, str(len(own))])
-        found = [spread(recall_of(record, label) for record in own) for label in labels]
+        own = {seed: records[cell.name, seed] for seed in seeds if (cell.name, seed) in records}
+        columns = [columns_of(record) for record in own.values()]
+        row = [cell.title, *(_published(cell.paper) if published else [])]
+        row += [spread(column[name] for column in columns) for name in COLUMNS]
+        if timed:
+            times = [
+                times_of(record, records.get((grid.baseline, seed))) for seed, record in own.items()
+            ]
+            for which in (0, 1):
+                row.append(spread((pair[which] for pair in times), unit=1, digits=2))
+        rows.append([*row, str(len(own))])
+        found = [spread(recall_of(record, label) for record in own.values()) for label in labels]
         per_class.append([cell.title, *found])
     return "\n\n".join(
         [_table(head, rows), "## Recall per class", _table(["method", *labels], per_class)]
@@ -98,19 +121,58 @@ def recall_of(record: Mapping[str, Any], label: str) -> float:
     return _value(record["figures"]["per_class"][label]["recall"])
 
 
-def spread(values: Iterable[float]) -> str:
+def times_of(record: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> tuple[float, float]:
+    """Seconds of an epoch, and of the pre-training, by those of an epoch of the baseline.
+
+    NaN where there is none, or where it was not timed on the same machine.
+    """
+    if baseline is None or baseline["machine"] != record["machine"]:
+        return float("nan"), float("nan")
+
+    def seconds(told: Mapping[str, Any]) -> float:
+        known = [
+            stage
+            for name, stage in told["stages"].items()
+            if name != "pretrain" and stage["seconds"] is not None
+        ]
+        epochs = sum(stage["epochs"] for stage in known)
+        return sum(stage["seconds"] for stage in known) / epochs if epochs else float("nan")
+
+    before = record["stages"].get("pretrain", {}).get("seconds")
+    own, usual = seconds(record), seconds(baseline)
+    return own / usual, float("nan") if before is None else before / usual
+
+
+def spread(values: Iterable[float], *, unit: float = 100, digits: int = 1) -> str:
     """Mean ± sample standard deviation, in percent; the value alone where there is one."""
-    known = 100 * np.array([value for value in values if not np.isnan(value)])
+    known = unit * np.array([value for value in values if not np.isnan(value)])
     if not known.size:
         return "-"
     if known.size == 1:
-        return f"{known[0]:.1f}"
-    return f"{known.mean():.1f} ± {known.std(ddof=1):.1f}"
+        return f"{known[0]:.{digits}f}"
+    return f"{known.mean():.{digits}f} ± {known.std(ddof=1):.{digits}f}"
+
+
+def _chosen(grid: Grid, seeds: Sequence[int], records: Records) -> str:
+    """What the chosen cells came to, seed by seed, and what they were chosen by."""
+    titles, lines = _titles(grid), []
+    for cell in grid.cells:
+        for seed in seeds if cell.options else ():
+            if (cell.name, seed) in records:
+                found = {
+                    name: records[name, seed]["validation"]["mean_class_accuracy"]
+                    for name in cell.options
+                }
+                told = ", ".join(f"{titles[name]} {100 * mca:.1f}" for name, mca in found.items())
+                chosen = titles[records[cell.name, seed]["chosen"]]
+                lines.append(f"- {cell.title}, seed {seed}: {chosen}, of {told}")
+    if not lines:
+        return ""
+    return "## Chosen on validation\n\nBy mean class accuracy.\n\n" + "\n".join(lines)
 
 
 def _tests(grid: Grid, seeds: Sequence[int], records: Records, resamples: int) -> str:
-    titles = {cell.name: cell.title for cell in grid.cells}
-    rows = []
+    titles, rows = _titles(grid), []
     for cell in grid.cells:
         for partner in cell.partners:
             pair = (cell.name, partner)
@@ -195,15 +257,18 @@ def _made_of(records: Records) -> str:
     """Lists, budget, code and machines, each distinct one once."""
     one = next(iter(records.values()))
     run = one["run"]
+    stages = [name for name in one["stages"] if name != "pretrain"]
+    epochs = " + ".join(str(run[name]["epochs"]) for name in stages)
+    second = all("stage2" in record["stages"] for record in records.values())
     lines = [
         "- pictures, of the first cell: "
         + "; ".join(
             f"{part} " + ", ".join(f"{label} {count}" for label, count in counts.items())
             for part, counts in one["pictures"].items()
         ),
-        f"- sampler {run['sampler']['name']}, input {run['input']['size']} pixels, at most "
-        f"{run['stage1']['epochs']} + {run['stage2']['epochs']} epochs, initial weights "
-        f"{run['network']['weights']}; every arm has the second stage",
+        f"- {'' if second else 'of the first cell: '}sampler {run['sampler']['name']}, input "
+        f"{run['input']['size']} pixels, at most {epochs} epochs, initial weights "
+        f"{run['network']['weights']}{'; every arm has the second stage' if second else ''}",
     ]
     for title, told in (
         ("lists", {f"{seed}: {record['split']}" for (_, seed), record in records.items()}),
@@ -215,6 +280,14 @@ def _made_of(records: Records) -> str:
     ):
         lines.append(f"- {title}: {', '.join(sorted(told))}")
     return "\n".join(lines)
+
+
+def _titles(grid: Grid) -> dict[str, str]:
+    return {cell.name: cell.title for cell in grid.cells}
+
+
+def _published_rows(grid: Grid) -> bool:
+    return any(cell.paper for cell in grid.cells)
 
 
 def _published(paper: Published | None) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import platform
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,15 +14,19 @@ from training.boxes.generate import Generator, write_boxes
 from training.config import (
     AttentionSettings,
     ControlSettings,
+    LossSettings,
     ModelSettings,
+    SamplerSettings,
     StageSettings,
     TrainingRun,
 )
 from training.data.layouts import load_samples
 from training.data.samples import SampleList
-from training.fit import weights_path
+from training.fit import Stage, sampler_of, stages_of, weights_path
+from training.losses import LOSSES
+from training.methods import METHODS, Processes
 from training.network import is_file
-from training.reproduce.grids import Cell, Grid, changed
+from training.reproduce.rows import Cell, Grid, changed
 
 CIRCUMSTANCES = ("name", "workers", "accelerator", "sheet_every", "model")
 """Settings of a run that do not shape what it learns."""
@@ -45,6 +49,20 @@ class Places:
     results: Path
     work: Path
     cache: Path
+
+
+class Portion(NamedTuple):
+    """A stage of a trial, as trials share it.
+
+    Attributes:
+        stage: The stage.
+        run: A run that ends with it.
+        folder: Of that run; all trials that are alike up to here have the same.
+    """
+
+    stage: Stage
+    run: TrainingRun
+    folder: Path
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,22 +106,19 @@ class Trial:
         return places.work / "runs" / digest([unusual(self.run), self.config, self.split])
 
     @property
-    def first_stage(self) -> TrainingRun:
-        """Its stage 1 as a run of its own, in which attention and boxes have no part."""
-        return replace(
-            self.run,
-            data=replace(self.run.data, boxes=""),
-            attention=AttentionSettings(),
-            control=ControlSettings(),
-            stage2=StageSettings(),
-            model=ModelSettings(),
-        )
+    def last(self) -> str:
+        """Name of its last stage, whose network is measured."""
+        return stages_of(self.run)[-1].name
 
-    def first_folder(self, places: Places) -> Path:
-        """The folder of stage 1, shared by all cells that start from it."""
-        run = self.first_stage
-        shaped = [unusual(run), config_digest(run, self.samples), self.split]
-        return places.work / "runs" / digest(shaped)
+    def portions(self, places: Places) -> list[Portion]:
+        """Its stages, in order; each goes on from the one before."""
+        *before, last = stages_of(self.run)
+        found = []
+        for stage in before:
+            run = beginning(self.run, stage.name)
+            shaped = [unusual(run), config_digest(run, self.samples), self.split]
+            found.append(Portion(stage, run, places.work / "runs" / digest(shaped)))
+        return [*found, Portion(last, self.run, self.folder(places))]
 
 
 def make_trial(
@@ -147,6 +162,32 @@ def make_trial(
     )
 
 
+def beginning(run: TrainingRun, stage: str) -> TrainingRun:
+    """A run up to one of its stages; what has no part in these is as usual.
+
+    Pre-training sees pictures alone. Stage 1 has no attention loss, and boxes only where they are
+    marks to the method.
+    """
+    run = replace(run, crt=StageSettings(epochs=0), model=ModelSettings())
+    if stage == "stage2":
+        return run
+    run = replace(run, control=ControlSettings(), stage2=StageSettings())
+    if stage == "pretrain" or METHODS[run.method].marks(run, None) is None:
+        run = replace(run, data=replace(run.data, boxes=""), attention=AttentionSettings())
+    if stage == "pretrain":
+        cosine = LOSSES[run.loss.name].cosine  # another last layer
+        run = replace(
+            run,
+            loss=run.loss if cosine else LossSettings(),
+            sampler=SamplerSettings(),
+            stage1=StageSettings(),
+        )
+        # the method itself says whether there is a gate
+        settings = getattr(run, run.method, None)
+        run = replace(run, **({run.method: type(settings)()} if settings else {}))
+    return run
+
+
 def boxes_file(source: Generator, base: TrainingRun, places: Places) -> Path:
     """Where the boxes lie that a generator makes."""
     data, settings = base.data, asdict(source)
@@ -178,7 +219,9 @@ def config_digest(run: TrainingRun, samples: SampleList) -> str:
     if is_file(run.network.weights):
         settings["network"]["weights"] = content_digest(Path(weights_path(run)))
     boxes = {item.name: item.boxes.tolist() for item in samples.samples if len(item.boxes)}
-    return digest([settings, boxes if run.attention.attend else {}])
+    attention = run.attention if run.attention.attend else None
+    marks = METHODS[run.method].marks(run, attention)
+    return digest([settings, {} if marks is None else boxes])
 
 
 def unusual(run: TrainingRun) -> dict[str, Any]:
@@ -225,19 +268,14 @@ def machine() -> str:
     return f"{platform.machine()} {capability}, {torch.get_num_threads()} threads"
 
 
-def batch_of(trial: Trial) -> int:
-    """Pictures per step of a trial's sampler."""
-    settings = trial.run.sampler
-    if settings.name == "pk":
-        return (settings.p or len(trial.samples.labels)) * settings.k
-    return settings.batch
-
-
-def load_of(trial: Trial) -> str:
-    """What decides how long an epoch takes: network, input, batches, lists."""
-    run = trial.run
-    pictures = run.sampler.epoch_pictures or len(trial.parts["train"].samples)
-    return (
-        f"{run.network.backbone} at {run.input.size} pixels, {run.precision}, batches of "
-        f"{batch_of(trial)}, {pictures} + {len(trial.parts['validation'].samples)} pictures"
+def load_of(trial: Trial, stage: Stage) -> str:
+    """What decides how long an epoch takes: method, network, input, batches, lists."""
+    run, train_list = trial.run, trial.parts["train"]
+    batch = sampler_of(run, stage, train_list, Processes(), 0).batch
+    pictures = stage.sampler.epoch_pictures or len(train_list.samples)
+    looked = len(trial.parts["validation"].samples) if stage.teacher.judged else 0
+    kind = "crt" if stage.classifier_only else stage.method
+    return ("" if kind == "care" else f"{kind}: ") + (
+        f"{run.network.backbone} at {run.input.size} pixels, {run.precision}, batches of {batch}, "
+        f"{pictures} + {looked} pictures"
     )
