@@ -88,3 +88,39 @@ def lesion_run(folder: Path, name: str = "lesions", text: str = RUN) -> Path:
     path = folder / f"{name}.toml"
     path.write_text('workers = 0\nprecision = "32-true"\nsheet_every = 0\n' + text)
     return path
+
+
+RECIPES = {
+    "deep-pneumonia": """
+method = "deep_pneumonia"
+[pretraining]
+name = "moco"
+batch = 6
+queue = 12
+rows = 8
+epochs = 1
+learning_rate = 1e-3
+""",
+    "proco": """
+method = "proco"
+[proco]
+queue = 12
+rows = 8
+""",
+    "ecl": """
+method = "ecl"
+[ecl]
+rows = 8
+[stage1]
+optimizer = "sgd"
+patience = 100
+""",
+}
+
+
+def lesion_recipes(folder: Path) -> Path:
+    """Write a small run of each method beside CARE, as `care reproduce compare` takes them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in RECIPES.items():
+        lesion_run(folder, name, text + "[sampler]\nbatch = 6\n")
+    return folder

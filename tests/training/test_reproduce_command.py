@@ -1,6 +1,7 @@
 """care reproduce on the command line; every grid runs through in the long test."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 
 import training.fit
 from cli.main import app
-from tests.lesion_factory import lesion_run, lesion_set
+from tests.lesion_factory import lesion_recipes, lesion_run, lesion_set
 from training.reproduce.command import Reproduction
 from training.reproduce.grids import GRIDS
 
@@ -91,7 +92,7 @@ def test_every_table_runs_through_and_shares_what_it_can(run, monkeypatch):
         "figure2": (1, 2),  # one seed is
         "boxes": (0, 5),  # the middle, and four kinds of saliency
     }
-    assert list(new) == list(GRIDS)
+    assert {*new, "compare", "ablation_deep_pneumonia"} == set(GRIDS)
     for table, (firsts, seconds) in new.items():
         trained.clear()
         asked = (table, *arguments, "--seeds", 0, *([1] if table == "figure2" else []))
@@ -108,3 +109,52 @@ def test_every_table_runs_through_and_shares_what_it_can(run, monkeypatch):
         assert Path(f"work/results/{table}.md").read_text() == text
         assert " 0 to do" in care(*asked, "--plan")
     assert " ± " in Path("work/results/figure2.md").read_text()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    ("table", "cells", "trained"),
+    [
+        # six losses, three methods, ProCo with CARE; CARE with the best may be CARE alone
+        ("compare", 14, {"pretrain": {1}, "stage1": {10}, "stage2": {8, 9}, "crt": {1, 2}}),
+        ("ablation_deep_pneumonia", 6, {"pretrain": {1}, "stage1": {6}}),
+    ],
+)
+def test_methods_are_compared_and_taken_apart_in_one_go(run, monkeypatch, table, cells, trained):
+    counts = Counter()
+    run_stage = training.fit.run_stage
+
+    def counted(fabric, network, settings, stage, *others) -> None:
+        counts[stage.name] += 1
+        run_stage(fabric, network, settings, stage, *others)
+
+    monkeypatch.setattr(training.fit, "run_stage", counted)
+    recipes = lesion_recipes(run.parent / "recipes")
+    asked = (table, *small(run), "--set", "stage2.epochs=2", "--recipes", recipes, "--seeds", 0)
+    planned = care(*asked, "--plan")
+    assert f"{cells} cells: 0 done, {cells} to do" in planned
+    assert not counts
+
+    told = care(*asked)
+
+    assert told.count("rare recall") == cells
+    assert counts.keys() == trained.keys()
+    assert all(counts[name] in expected for name, expected in trained.items()), counts
+    page = Path(f"work/results/{table}.md")
+    text = page.read_text()
+    assert "Every cell was run with every seed asked for." in text
+    [head, _, *rows] = [line.split("|") for line in text.splitlines() if line.startswith("|")][
+        : 2 + cells
+    ]
+    time = [cell.strip() for cell in head].index("time")
+    times = {row[1].strip(): float(row[time]) for row in rows}
+    assert len(times) == cells
+    assert times["cross-entropy" if table == "compare" else "without all: cross-entropy"] == 1
+    assert min(times.values()) > 0
+    if table == "compare":
+        assert "- CARE + the best of these, seed 0: " in text
+    page.unlink()
+    care(*asked, "--table")
+    assert page.read_text() == text
+    assert " 0 to do" in care(*asked, "--plan")
