@@ -49,8 +49,7 @@ def draw(picture: np.ndarray, label: str, x: int, y: int) -> None:
         cv2.line(picture, (x, y - 8), (x, y + 8), color, 3)
 
 
-RUN = """
-[data]
+LEARNT = """[data]
 group_column = "patient"
 labels = ["disc", "ring", "cross"]
 boxes = "boxes.csv"
@@ -63,7 +62,11 @@ size = 64
 [network]
 backbone = "resnet18"
 batch_norm = "train"
+"""
+"""What is learnt from, and by which network."""
 
+RUN = f"""
+{LEARNT}
 [attention]
 attend = ["minority"]
 minority = 0.5

@@ -233,7 +233,7 @@ def steady(monkeypatch) -> None:
     """A full epoch of stage 1 or 2 takes 10 s, of pre-training 5, of cRT 2; looking nothing."""
     seconds = {"pretrain": 5.0, "crt": 2.0}
 
-    def pace(trial, stage) -> Pace:
+    def pace(trial, stage, timings) -> Pace:
         return Pace(seconds.get(stage.name, 10.0), 0.0, "decree")
 
     monkeypatch.setattr(plan, "pace_by_timing", pace)
@@ -266,6 +266,7 @@ def test_each_kind_of_stage_is_timed_by_its_own_steps(compared, monkeypatch):
     assert kinds["proco"].epoch == pytest.approx(3 + looked / 6)
     trained = len(compared.parts[0]["train"].samples)
     assert kinds["moco"].epoch == trained // 6  # full batches of all pictures, no validation
+    assert len(seen) == 2 * 6  # a step and a look of each, for both seeds
 
 
 def record(random, stages: Mapping[str, tuple[int, float]], skill: float, **told: Any) -> dict:
@@ -334,7 +335,7 @@ def test_the_table_tells_time_in_the_baselines_epochs_and_what_was_chosen():
     assert {len(line) for line in lines[:7]} == {12}
     assert "*Paper*" not in text
     assert "All alike." in text
-    assert "- the best, seed 0: CSL, of cross-entropy 50.0, CSL 75.0" in text
+    assert "- seed 0: CSL, of cross-entropy 50.0, CSL 75.0" in text
     assert "- the best: seed 1" in text
     assert "every arm has the second stage" not in text
     assert "at most 3 + 2 epochs" in text

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 import training.fit
 from models.classifier import Classifier
-from tests.lesion_factory import lesion_run, lesion_set
+from tests.lesion_factory import LEARNT, lesion_run, lesion_set
 from training.config import TrainingRun
 from training.data.cache import PictureCache
 from training.data.layouts import load_samples
@@ -19,21 +19,8 @@ from training.metrics import recalls
 from training.network import build_network
 from training.release import load_checkpoint, release
 
-QUICK = """
-[data]
-group_column = "patient"
-labels = ["disc", "ring", "cross"]
-boxes = "boxes.csv"
-validation = 0.25
-test = 0.25
-
-[input]
-size = 64
-
-[network]
-backbone = "resnet18"
-batch_norm = "train"
-
+QUICK = f"""
+{LEARNT}
 [sampler]
 batch = 8
 epoch_pictures = 16

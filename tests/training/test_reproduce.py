@@ -313,7 +313,7 @@ def test_pairs_are_tested_seed_by_seed_and_patients_stay_together():
 @pytest.fixture
 def steady(monkeypatch) -> Iterator[None]:
     """Every network takes 10 s per epoch and a quarter of a second per picture looked at."""
-    monkeypatch.setattr(plan, "pace_by_timing", lambda trial, stage: Pace(10.0, 0.25, "decree"))
+    monkeypatch.setattr(plan, "pace_by_timing", lambda *asked: Pace(10.0, 0.25, "decree"))
 
 
 def test_a_plan_adds_up(data, tmp_path, steady):

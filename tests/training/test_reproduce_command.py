@@ -153,7 +153,7 @@ def test_methods_are_compared_and_taken_apart_in_one_go(run, monkeypatch, table,
     assert times["cross-entropy" if table == "compare" else "without all: cross-entropy"] == 1
     assert min(times.values()) > 0
     if table == "compare":
-        assert "- CARE + the best of these, seed 0: " in text
+        assert "## Chosen on validation" in text
     page.unlink()
     care(*asked, "--table")
     assert page.read_text() == text

@@ -22,33 +22,11 @@ from training.methods.method import Method, Task, full_precision
 from training.network import Network
 
 
-class SimCLR(Method):
-    """SimCLR (Chen et al., ICML 2020): NT-Xent between the two views of every picture."""
+class Pretraining(Method):
+    """A projection behind the network; the head takes no part, and no epoch is better than another.
 
-    two_views: ClassVar[bool] = True
-    judged: ClassVar[bool] = False
-    parts = ("loss",)
-
-    def __init__(self, network: Network, task: Task) -> None:
-        super().__init__(network, task)
-        self.settings = task.run.pretraining
-        network.head.requires_grad_(False)  # nothing here goes through it
-        width = embedding_width(network)
-        self.project = Projection(width, width, self.settings.rows)
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The mean NT-Xent of all views of the whole batch."""
-        rows = self.project(pooled(self.network, torch.cat([batch.images, batch.second])))
-        with full_precision(rows):
-            first, second = (self.processes.gather(half) for half in rows.chunk(2))
-            loss = nt_xent(first, second, temperature=self.settings.temperature)
-        return {"loss": loss.mean()}
-
-
-class MoCo(Method):
-    """MoCo-v2 (Chen et al., 2020): tell a picture's own key from those of earlier pictures.
-
-    Batch norm is not shuffled across devices, as MoCo does where each has its own statistics.
+    Attributes:
+        project: From pooled features to the rows that are compared.
     """
 
     two_views: ClassVar[bool] = True
@@ -61,6 +39,28 @@ class MoCo(Method):
         network.head.requires_grad_(False)  # nothing here goes through it
         width = embedding_width(network)
         self.project = Projection(width, width, self.settings.rows)
+
+
+class SimCLR(Pretraining):
+    """SimCLR (Chen et al., ICML 2020): NT-Xent between the two views of every picture."""
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The mean NT-Xent of all views of the whole batch."""
+        rows = self.project(pooled(self.network, torch.cat([batch.images, batch.second])))
+        with full_precision(rows):
+            first, second = (self.processes.gather(half) for half in rows.chunk(2))
+            loss = nt_xent(first, second, temperature=self.settings.temperature)
+        return {"loss": loss.mean()}
+
+
+class MoCo(Pretraining):
+    """MoCo-v2 (Chen et al., 2020): tell a picture's own key from those of earlier pictures.
+
+    Batch norm is not shuffled across devices, as MoCo does where each has its own statistics.
+    """
+
+    def __init__(self, network: Network, task: Task) -> None:
+        super().__init__(network, task)
         self.key = KeyEncoder(network, self.project, momentum=self.settings.momentum)
         self.queue = Queue(self.settings.queue, self.settings.rows)
         self.keys = torch.empty(0)

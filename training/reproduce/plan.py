@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric import Fabric
@@ -13,7 +13,7 @@ from lightning.fabric import Fabric
 from training.data.dataset import Batch
 from training.fit import Stage, network_of, sampler_of, set_up
 from training.methods import Processes
-from training.reproduce.trials import Places, Trial, load_of, machine
+from training.reproduce.trials import Places, Trial, load_of, machine, step_load
 
 TIMED_STEPS = 2  # after one that warms up
 STAGES = {"pretrain": "pre-training", "stage1": "stage 1", "stage2": "stage 2", "crt": "cRT"}
@@ -33,6 +33,13 @@ class Pace:
     epoch: float
     look: float
     source: str
+
+
+class Timing(NamedTuple):
+    """Seconds of a training step, and per picture when only looked at."""
+
+    step: float
+    look: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,7 @@ def make_plan(trials: Iterable[Trial], places: Places) -> Plan:
     """Plan trials in order; the networks that no result tells of are timed on this machine."""
     known = list(finished_records(places))
     paces: dict[str, Pace] = {}
+    timings: dict[str, Timing] = {}
     begun: set[str] = set()
     steps = []
     for trial in trials:
@@ -112,7 +120,9 @@ def make_plan(trials: Iterable[Trial], places: Places) -> Plan:
         for stage, _, folder in trial.portions(places):
             load = load_of(trial, stage)
             if load not in paces:
-                paces[load] = pace_from_records(load, known) or pace_by_timing(trial, stage)
+                paces[load] = pace_from_records(load, known) or pace_by_timing(
+                    trial, stage, timings
+                )
             # cells of this and of other tables share their stages
             if str(folder) not in begun and not (folder / f"{stage.name}.json").exists():
                 stages[stage.name] = paces[load].epoch * stage.settings.epochs
@@ -144,11 +154,27 @@ def pace_from_records(load: str, records: Iterable[Mapping[str, Any]]) -> Pace |
     return Pace(median(epochs), median(looks), f"{len(looks)} finished cells") if epochs else None
 
 
-def pace_by_timing(trial: Trial, stage: Stage) -> Pace:
-    """Time a few steps of a trial's stage at its size on this machine, on noise.
+def pace_by_timing(trial: Trial, stage: Stage, timings: dict[str, Timing]) -> Pace:
+    """How fast a trial's stage is, by a few steps on this machine; what the loader takes is not in.
 
-    The lists are the trial's; what the loader takes is not in it.
+    Args:
+        trial: With its lists.
+        stage: One of its stages.
+        timings: Those there are, by the load of a step; a missing one is added.
     """
+    load = step_load(trial, stage)
+    timing = timings[load] = timings.get(load) or time_steps(trial, stage)
+    batches = sampler_of(trial.run, stage, trial.parts["train"], Processes(), 0)
+    validated = len(trial.parts["validation"].samples) if stage.teacher.judged else 0
+    return Pace(
+        timing.step * sum(1 for _ in batches) + timing.look * validated,
+        timing.look,
+        f"{TIMED_STEPS} timed steps",
+    )
+
+
+def time_steps(trial: Trial, stage: Stage) -> Timing:
+    """Time a few steps of a trial's stage at its size, on noise."""
     run, train_list = trial.run, trial.parts["train"]
     fabric = Fabric(accelerator=run.accelerator, devices=1, precision=run.precision)  # type: ignore[arg-type]
     batches = sampler_of(run, stage, train_list, Processes(), 0)
@@ -173,11 +199,7 @@ def pace_by_timing(trial: Trial, stage: Stage) -> Pace:
 
     step = _seconds(learn)
     network.eval()
-    glance = _seconds(look) / batches.batch
-    validated = len(trial.parts["validation"].samples) if stage.teacher.judged else 0
-    return Pace(
-        step * sum(1 for _ in batches) + glance * validated, glance, f"{TIMED_STEPS} timed steps"
-    )
+    return Timing(step, _seconds(look) / batches.batch)
 
 
 def noise(count: int, side: int, *, views: int) -> Batch:

@@ -154,21 +154,21 @@ def spread(values: Iterable[float], *, unit: float = 100, digits: int = 1) -> st
 
 
 def _chosen(grid: Grid, seeds: Sequence[int], records: Records) -> str:
-    """What the chosen cells came to, seed by seed, and what they were chosen by."""
-    titles, lines = _titles(grid), []
-    for cell in grid.cells:
-        for seed in seeds if cell.options else ():
-            if (cell.name, seed) in records:
+    """What was chosen, seed by seed, and by what; the cells of a grid choose alike."""
+    titles, lines = _titles(grid), {}
+    for seed in seeds:
+        for cell in grid.cells:
+            if cell.options and (cell.name, seed) in records:
                 found = {
                     name: records[name, seed]["validation"]["mean_class_accuracy"]
                     for name in cell.options
                 }
                 told = ", ".join(f"{titles[name]} {100 * mca:.1f}" for name, mca in found.items())
                 chosen = titles[records[cell.name, seed]["chosen"]]
-                lines.append(f"- {cell.title}, seed {seed}: {chosen}, of {told}")
+                lines[seed] = f"- seed {seed}: {chosen}, of {told}"
     if not lines:
         return ""
-    return "## Chosen on validation\n\nBy mean class accuracy.\n\n" + "\n".join(lines)
+    return "## Chosen on validation\n\nBy mean class accuracy.\n\n" + "\n".join(lines.values())
 
 
 def _tests(grid: Grid, seeds: Sequence[int], records: Records, resamples: int) -> str:

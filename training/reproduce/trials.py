@@ -269,13 +269,17 @@ def machine() -> str:
 
 
 def load_of(trial: Trial, stage: Stage) -> str:
-    """What decides how long an epoch takes: method, network, input, batches, lists."""
-    run, train_list = trial.run, trial.parts["train"]
-    batch = sampler_of(run, stage, train_list, Processes(), 0).batch
-    pictures = stage.sampler.epoch_pictures or len(train_list.samples)
+    """What decides how long an epoch takes: that of a step, and the lists."""
+    pictures = stage.sampler.epoch_pictures or len(trial.parts["train"].samples)
     looked = len(trial.parts["validation"].samples) if stage.teacher.judged else 0
+    return f"{step_load(trial, stage)}, {pictures} + {looked} pictures"
+
+
+def step_load(trial: Trial, stage: Stage) -> str:
+    """What decides how long a step takes: method, network, input, batches."""
+    run = trial.run
+    batch = sampler_of(run, stage, trial.parts["train"], Processes(), 0).batch
     kind = "crt" if stage.classifier_only else stage.method
     return ("" if kind == "care" else f"{kind}: ") + (
-        f"{run.network.backbone} at {run.input.size} pixels, {run.precision}, batches of {batch}, "
-        f"{pictures} + {looked} pictures"
+        f"{run.network.backbone} at {run.input.size} pixels, {run.precision}, batches of {batch}"
     )
