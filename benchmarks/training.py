@@ -273,7 +273,7 @@ def main() -> None:
         medians = {step: median(taken) for step, taken in times.items()}
         show(f"{name}, {BATCH} pictures of {SIZE} pixels, one step", medians)
         targets = {("care", "plain"): NETWORKS[name], ("care", "two backward"): TWO_BACKWARD}
-        pairs = [(step, "plain") for step in times] + [("care", step) for step in times]
+        pairs = [(step, "plain") for step in times] + [("care", step) for step in own]
         for one, other in dict.fromkeys(pairs):
             if one != other and {one, other} <= times.keys():
                 found.append(
