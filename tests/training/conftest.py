@@ -4,7 +4,7 @@ import pytest
 import torch
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")  # before what modules train for their tests
 def one_thread() -> Iterator[None]:
     """Tiny tensors are slower on many threads, and sums depend on their number."""
     before = torch.get_num_threads()

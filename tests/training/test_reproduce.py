@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, f1_score, recall_score, roc_auc_score
 
@@ -60,12 +59,9 @@ def figure2(data, tmp_path_factory) -> tuple[Path, list[str]]:
         trained.append(stage.name)
         run_stage(fabric, network, run, stage, *others)
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the tests, which compare numbers with these
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training.fit, "run_stage", counted)
         asked("figure2", base_run(data), folder).run(lambda words: None)
-    torch.set_num_threads(threads)
     return folder, trained
 
 
