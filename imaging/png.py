@@ -1,14 +1,13 @@
 """PNG (ISO/IEC 15948), written several times as fast as by OpenCV, whose zlib is the slow part."""
 
 import struct
-import zlib
 
 import numpy as np
 
 try:
-    from isal.isal_zlib import compress
+    from isal.isal_zlib import compress, crc32
 except ImportError:  # training needs no more speed than this
-    from zlib import compress
+    from zlib import compress, crc32
 
 UP = 2
 """The filter: each row less the one above it (section 9.2)."""
@@ -39,5 +38,5 @@ def encode_png(picture: np.ndarray) -> bytes:
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
-    check = zlib.crc32(content, zlib.crc32(kind))
+    check = crc32(content, crc32(kind))
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)

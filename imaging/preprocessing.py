@@ -72,22 +72,29 @@ class Placement:
         height, width = size or (self.height, self.width)
         h, w = model_map.shape
         model_map = np.ascontiguousarray(model_map, np.float32)
-        if (self.width * self.scale_x, self.height * self.scale_y) == (self.size, self.size):
-            # The picture fills the square: the same at an eighth of the time.
-            return cv2.resize(model_map, (width, height), interpolation=cv2.INTER_LINEAR)
-        # map cells per wanted pixel, and the map cell on which wanted pixel 0 falls
-        step_x = self.width * self.scale_x / self.size * w / width
-        step_y = self.height * self.scale_y / self.size * h / height
-        start_x = self.left / self.size * w + 0.5 * step_x - 0.5
-        start_y = self.top / self.size * h + 0.5 * step_y - 0.5
-        affine = np.array([[step_x, 0, start_x], [0, step_y, start_y]])
-        return cv2.warpAffine(
+        # Along an axis with padding first, while the other one is short: what is left is to stretch
+        # the other one, which is many times faster than to look up every pixel.
+        affine, cut = np.eye(2, 3), [w, h]
+        for axis, (start, length, wanted) in enumerate(
+            (
+                (self.left, self.width * self.scale_x, width),
+                (self.top, self.height * self.scale_y, height),
+            )
+        ):
+            if round(length) < self.size:
+                # map cells per wanted pixel, and the map cell on which wanted pixel 0 falls
+                step = length / self.size * cut[axis] / wanted
+                affine[axis, axis] = step
+                affine[axis, 2] = start / self.size * cut[axis] + 0.5 * step - 0.5
+                cut[axis] = wanted
+        model_map = cv2.warpAffine(
             model_map,
             affine,
-            (width, height),
+            cut,
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
+        return cv2.resize(model_map, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
