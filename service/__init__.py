@@ -3,6 +3,8 @@
     api.py           CareService: the endpoints, a few lines each
     reading_room.py  ReadingRoom: the models at work, from the bytes of a file to an answer
     forms.py         a multipart request → bytes and checked options, in memory
+    parts.py         the parts of its body
+    intake.py        how a body comes in
     answers.py       what a model found → what is sent back, as JSON or picture
     remarks.py       what nobody may miss who looks at an overlay
     secondary_capture.py  an overlay as a DICOM file for the same study

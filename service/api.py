@@ -5,7 +5,7 @@ FastAPI app mounted into it, because BentoML's own parser would write a picture 
 the name it comes with; see forms.py for how it is read instead.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -15,6 +15,7 @@ import anyio
 import bentoml
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
 from models.card import NOTICE
@@ -48,6 +49,7 @@ from service.forms import (
 )
 from service.front_desk import FrontDesk, OneLine
 from service.gate import gate
+from service.intake import use_intake
 from service.log import set_up_logs
 from service.metrics import exposition
 from service.prefix import Prefix
@@ -67,6 +69,8 @@ from service.reports import (
 from service.settings import Settings
 from service.waiting_room import WaitingRoom
 
+Endpoint = Callable[[Request], Awaitable[Response]]
+
 WEB = Path(__file__).parent / "web"
 
 app = FastAPI(
@@ -75,6 +79,7 @@ app = FastAPI(
     docs_url=None,  # these pages load scripts from elsewhere, and no request leaves this host
     redoc_url=None,
     redirect_slashes=False,
+    telemetry={"tracing": False, "metrics": False, "logs": False},  # ours are in metrics.py
     generate_unique_id_function=operation_id,
 )
 handle_errors(app)
@@ -185,7 +190,27 @@ class CareService:
         return BatchReport(items=items, request_id=request_id)
 
 
-@app.post(
+class Bare(APIRoute):
+    """A function that takes its request and gives its response, with nothing to do in between."""
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        """The function itself."""
+        return self.endpoint
+
+
+def answers(path: str, **described: Any) -> Callable[[Endpoint], Endpoint]:
+    """Register a call that takes a form; what it is described by is `APIRoute`'s."""
+
+    def register(endpoint: Endpoint) -> Endpoint:
+        app.router.add_api_route(
+            path, endpoint, methods=["POST"], route_class_override=Bare, **described
+        )
+        return endpoint
+
+    return register
+
+
+@answers(
     "/classify",
     response_model=ClassifyReport,
     responses=refusals(*ASKING),
@@ -206,7 +231,7 @@ async def classify_batch(request: Request) -> BatchReport:
     return await _service().answer_each(request)
 
 
-@app.post(
+@answers(
     "/explain",
     response_model=ExplainReport | ExplanationsReport | LayersReport,
     responses=refusals(*ASKING) | pictures(OVERLAY_HEADERS, "application/dicom"),
@@ -217,7 +242,7 @@ async def explain(request: Request) -> Response:
     return await _service().answer(request, ExplainOptions, explanation)
 
 
-@app.post(
+@answers(
     "/picture",
     response_class=Response,
     responses=refusals(*READING) | pictures(WINDOW_HEADERS),
@@ -302,3 +327,4 @@ CareService.add_asgi_middleware(  # type: ignore[attr-defined]
     Prefix, prefix=lambda: _service().settings.root_path
 )
 CareService.add_asgi_middleware(OneLine)  # type: ignore[attr-defined]
+use_intake()

@@ -30,6 +30,7 @@ HOMES = {
     "bentoml": {"service"},
     "ray": {"service"},
     "highdicom": {"service"},
+    "uvicorn": {"service"},
     "jinja2": {"service"},
     "pyarrow": {"service"},
     "typer": {"cli"},

@@ -1,0 +1,132 @@
+"""How a request's body comes in: in large pieces, taken as they are parsed.
+
+ASGI hands a body over as messages. For each quarter of a megabyte uvicorn stops reading, copies it
+four times on its way and wakes the request's task, which fetches it through every middleware. Here
+the connection is read into memory that is kept at hand, and the task is woken when the body is
+complete, or has been found wanting. What is a request and where it ends, httptools says as ever.
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import uvicorn.config
+from starlette.requests import ClientDisconnect, Request
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+DIVERT = "care.divert"
+"""Extension of the ASGI scope: a function that is told who takes the rest of the body."""
+
+READ_AT_ONCE = 1 << 19
+"""Bytes: more no longer fit beside their copy in the cache of a core."""
+
+Taker = Callable[[bytes], bool]
+"""Given chunks in the order of their bytes, until it says False; raises nothing."""
+
+
+class Intake(asyncio.BufferedProtocol):
+    """A connection of uvicorn's, read into memory that all connections of a process share."""
+
+    _memory = memoryview(bytearray(READ_AT_ONCE))  # what is read is taken before the next is
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._http = Http(*args, **kwargs)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where to read to."""
+        return self._memory
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So much has been read."""
+        self._http.data_received(cast(bytes, self._memory[:nbytes]))  # httptools takes either
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Uvicorn's, as are all below."""
+        self._http.connection_made(cast(asyncio.Transport, transport))
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
+        self._http.connection_lost(exc)
+
+    def eof_received(self) -> None:  # noqa: D102
+        self._http.eof_received()
+
+    def pause_writing(self) -> None:  # noqa: D102
+        self._http.pause_writing()
+
+    def resume_writing(self) -> None:  # noqa: D102
+        self._http.resume_writing()
+
+
+class Http(HttpToolsProtocol):
+    """uvicorn's HTTP, which a request may ask to hand over its body directly."""
+
+    _taker: tuple[RequestResponseCycle, Taker] | None = None
+
+    def _should_upgrade_to_ws(self) -> bool:
+        return False  # nothing here speaks WebSocket
+
+    def on_headers_complete(self) -> None:
+        """Offer it to the request that begins."""
+        super().on_headers_complete()
+        if self.cycle is not None and self.cycle.scope is self.scope:
+            scope = cast(dict[str, Any], self.scope)
+            scope.setdefault("extensions", {})[DIVERT] = partial(self._divert, self.cycle)
+
+    def on_body(self, body: bytes) -> None:
+        """Hand a chunk over."""
+        cycle, take = self._taker or (None, None)
+        if take is None or cycle is not self.cycle or cycle.response_complete:
+            super().on_body(body)
+        elif not take(body):
+            self._taker = None
+            cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        """Let go of what was given."""
+        self._taker = None
+        super().on_message_complete()
+
+    def _divert(self, cycle: RequestResponseCycle, take: Taker | None) -> None:
+        # A later request may be on its way already, and nothing may overtake what still waits.
+        if cycle is self.cycle and not (take and cycle.body):
+            self._taker = (cycle, take) if take else None
+
+
+async def take_body(request: Request, take: Callable[[bytes], object]) -> None:
+    """Give a request's body to `take`, chunk by chunk, whatever server it comes from.
+
+    Raises:
+        ClientDisconnect: It ends before it is complete.
+        Exception: Whatever `take` raises; it is given no more then.
+    """
+    divert = request.scope.get("extensions", {}).pop(DIVERT, None)
+    failures: list[Exception] = []
+
+    def taker(chunk: bytes) -> bool:
+        try:
+            take(chunk)
+        except Exception as failure:
+            failures.append(failure)
+        return not failures
+
+    try:
+        while True:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            if failures or not taker(message.get("body", b"")):
+                raise failures[0]
+            if not message.get("more_body", False):
+                return
+            if divert:
+                divert(taker)
+    finally:
+        failures.clear()  # or the failure, through its traceback, would keep the body and itself
+        if divert:
+            divert(None)
+
+
+def use_intake() -> None:
+    """Let uvicorn take it where it would choose by itself. To be called before it starts."""
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{Intake.__module__}:{Intake.__name__}"

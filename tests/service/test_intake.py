@@ -1,0 +1,403 @@
+"""How bodies come in: over raw sockets, whatever a client does with them."""
+
+import asyncio
+import hashlib
+import json
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import httpx
+import pytest
+import uvicorn
+from starlette.requests import ClientDisconnect, Request
+from uvicorn.server import ServerState
+
+from service.intake import Intake, take_body
+from tests.server import Server
+from tests.service.conftest import started
+from tests.service.pictures import film, png, square
+
+FILM = film(square(1000, 1100, 20, 30))
+"""Of more than a megabyte: many chunks."""
+
+HEAD = b'--e\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+BODY = HEAD + FILM + b"\r\n--e--\r\n"
+
+
+class Line:
+    """A connection to a server, byte by byte."""
+
+    def __init__(self, server: Server) -> None:
+        host, port = server.url.removeprefix("http://").split(":")
+        self.socket = socket.create_connection((host, int(port)), timeout=20)
+        self._file = self.socket.makefile("rb")
+
+    def __enter__(self) -> "Line":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self.socket.close()
+
+    def send(self, *pieces: bytes, pause: float = 0) -> None:
+        for piece in pieces:
+            self.socket.sendall(piece)
+            time.sleep(pause)
+
+    def answer(self) -> tuple[int, bytes]:
+        """Status and content of the next answer."""
+        status = int(self._file.readline().split()[1])
+        length = 0
+        while (line := self._file.readline().strip().lower()) != b"":
+            if line.startswith(b"content-length:"):
+                length = int(line.partition(b":")[2])
+        return status, self._file.read(length)
+
+    def ended(self) -> bool:
+        """Whether the server has closed it, with nothing more to say."""
+        return self._file.read(1) == b""
+
+
+def head(*lines: str, length: int | None = len(BODY)) -> bytes:
+    """The head of a request with a form; `lines` are more header fields."""
+    form = "Content-Type: multipart/form-data; boundary=e"
+    announced = [] if length is None else [f"Content-Length: {length}"]
+    fields = ["Host: x", form, *announced, *lines]
+    return "\r\n".join(["POST /classify HTTP/1.1", *fields, "", ""]).encode()
+
+
+def top(answer: tuple[int, bytes]) -> dict:
+    """The most probable label of an answer that has to be a 200."""
+    status, content = answer
+    assert status == 200, content
+    return json.loads(content)["predictions"][0]
+
+
+@pytest.fixture(scope="module")
+def expected(server) -> dict:
+    answer = httpx.post(f"{server.url}/classify", files={"image": FILM})
+    return top((answer.status_code, answer.content))
+
+
+@pytest.mark.parametrize(
+    "cuts",
+    [
+        pytest.param([0], id="whole"),
+        pytest.param(range(0, len(HEAD) + 40, 1), id="bytes"),
+        pytest.param(range(0, len(BODY), 100_003), id="chunks"),
+        pytest.param([0, len(BODY) - 9, len(BODY) - 5, len(BODY) - 1], id="within-the-boundary"),
+    ],
+)
+def test_however_a_body_is_cut_it_is_read_the_same(server, expected, cuts):
+    ends = [*cuts, len(BODY)]
+    with Line(server) as line:
+        line.send(head())
+        line.send(*(BODY[start:end] for start, end in pairwise(ends)), pause=0.0005)
+
+        assert top(line.answer()) == expected
+
+
+def test_a_chunked_body_is_read_the_same(server, expected):
+    pieces = [BODY[start : start + 70_000] for start in range(0, len(BODY), 70_000)]
+    with Line(server) as line:
+        line.send(head("Transfer-Encoding: chunked", length=None))
+        line.send(*(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces), b"0\r\n\r\n")
+
+        assert top(line.answer()) == expected
+
+
+def test_who_asks_first_is_told_to_go_on(server, expected):
+    with Line(server) as line:
+        line.send(head("Expect: 100-continue"))
+        assert line.answer() == (100, b"")
+        line.send(BODY)
+
+        assert top(line.answer()) == expected
+
+
+def test_requests_sent_ahead_are_answered_in_turn(server, expected):
+    with Line(server) as line:
+        line.send((head() + BODY) * 3 + b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+
+        assert [top(line.answer()) for _ in range(3)] == [expected] * 3
+        assert line.answer()[0] == 200
+
+
+def test_a_form_is_refused_at_its_first_part_and_the_connection_goes_on(server, expected):
+    wrong = BODY.replace(b'name="image"', b'name="imgae"')
+    with Line(server) as line:
+        line.send(head(), wrong[:300])
+        status, content = line.answer()
+        assert (status, json.loads(content)["error"]["code"]) == (400, "bad_option")
+        line.send(wrong[300:], head(), BODY)
+
+        assert top(line.answer()) == expected
+
+
+def test_a_form_is_refused_at_a_later_part_before_the_rest_has_come(server):
+    late = BODY.removesuffix(b"--e--\r\n") + HEAD
+    with Line(server) as line:
+        line.send(head(length=len(late) + 1_000_000), late[:500_000])
+        time.sleep(0.2)
+        line.send(late[500_000:])
+
+        status, content = line.answer()
+        assert (status, json.loads(content)["error"]["code"]) == (400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        ("Content-Length: 5", "Content-Length: 6"),
+        ("Content-Length: 5", "Transfer-Encoding: chunked"),
+        ("Transfer-Encoding: chunked", "Content-Length: 5"),
+        ("Transfer-Encoding: chunked, identity",),
+        ("Content-Length: +5",),
+        ("Content-Length: 5 5",),
+    ],
+)
+def test_a_body_whose_length_is_in_doubt_is_refused(server, framing):
+    with Line(server) as line:
+        line.send(head(*framing, length=None) + b"5\r\nhello\r\n0\r\n\r\n")
+
+        assert line.answer()[0] == 400
+
+
+def test_what_comes_after_the_announced_length_is_no_part_of_the_form(server, expected):
+    with Line(server) as line:
+        line.send(head() + BODY + b"POST /classify no HTTP\r\n\r\n")
+
+        answers = [line.answer()]
+        if answers[0][0] == 200:
+            assert top(answers[0]) == expected
+            answers.append(line.answer())
+        assert answers[-1][0] == 400
+        assert line.ended()
+
+
+def test_nothing_is_upgraded(server):
+    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    upgrade += b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    with Line(server) as line:
+        line.send(b"GET /classify HTTP/1.1\r\nHost: x\r\n" + upgrade + b"\r\n")
+
+        assert line.answer()[0] == 405
+
+
+def waiting(server: Server) -> float:
+    """How many requests are here and not yet worked on."""
+    metrics = httpx.get(f"{server.url}/metrics").text
+    return float(re.search(r"^care_waiting (\S+)", metrics, re.MULTILINE)[1])
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("sent", [0, 100, 600_000])
+def test_who_leaves_within_a_body_leaves_its_place(server, sent):
+    with Line(server) as line:
+        line.send(head(), BODY[:sent])
+        wait_for(lambda: waiting(server) == 1)
+    wait_for(lambda: waiting(server) == 0)
+
+    assert "Traceback" not in server.log
+    assert "internal_error" not in server.log
+
+
+@pytest.fixture(scope="module")
+def hasty(models_folder, tmp_path_factory) -> Iterator[Server]:
+    """A server with little patience and little room."""
+    own = tmp_path_factory.mktemp("hasty")
+    yield from started(models_folder, own, upload_timeout_s=1.5, max_upload_mb=1.5)
+
+
+@pytest.mark.parametrize("sent", [0, 100, 600_000])
+def test_a_body_that_stops_coming_is_given_up(hasty, sent):
+    with Line(hasty) as line:
+        line.send(head(), BODY[:sent])
+
+        status, content = line.answer()
+        assert (status, json.loads(content)["error"]["code"]) == (408, "too_slow")
+
+
+def test_a_body_of_unknown_length_is_refused_at_the_limit(hasty):
+    piece = b"%x\r\n%s\r\n" % (100_000, bytes(100_000))
+    with Line(hasty) as line:
+        line.send(head("Transfer-Encoding: chunked", length=None))
+        line.send(b"%x\r\n%s\r\n" % (len(HEAD), HEAD), *[piece] * 15)
+
+        status, content = line.answer()
+        assert (status, json.loads(content)["error"]["code"]) == (413, "too_large")
+
+
+def test_a_body_under_way_when_the_end_comes_is_answered(hasty, expected):
+    with Line(hasty) as line:
+        line.send(head(), BODY[:600_000])
+        wait_for(lambda: waiting(hasty) == 1)
+        hasty.terminate()
+        time.sleep(0.3)
+        line.send(BODY[600_000:])
+
+        assert top(line.answer()) == expected
+        assert line.ended()
+    assert hasty.ended(20) == 0
+
+
+def test_the_server_takes_bodies_in_this_way():
+    import service.api  # noqa: F401 - has to say so before uvicorn looks
+
+    config = uvicorn.Config(lambda: None)
+    config.load()
+
+    assert config.http_protocol_class is Intake
+
+
+class Transport(asyncio.Transport):
+    """Keeps what is written, and whether reading is paused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written, self.reading, self.closed = b"", True, False
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+def read(protocol: Intake, piece: bytes) -> None:
+    """What an event loop does with bytes that have come."""
+    while piece:
+        room = protocol.get_buffer(-1)
+        part, piece = piece[: len(room)], piece[len(room) :]
+        room[: len(part)] = part
+        protocol.buffer_updated(len(part))
+
+
+def received(pieces: list[bytes], *, refuse_at: int = 10**9, lost: bool = False) -> tuple:
+    """What one request gets of its body when these are read one after another.
+
+    Returns:
+        Its chunks; how many messages it was woken for; how it ended; whether it is read on.
+    """
+    chunks: list[bytes] = []
+    woken, ended = 0, None
+
+    def take(chunk: bytes) -> None:
+        chunks.append(chunk)
+        if sum(map(len, chunks)) >= refuse_at:
+            raise ValueError("enough")
+
+    async def app(scope, receive, send) -> None:
+        nonlocal woken, ended
+
+        async def counted():
+            nonlocal woken
+            message = await receive()
+            woken += 1
+            return message
+
+        try:
+            await take_body(Request(scope, counted), take)
+            ended = "complete"
+        except (ClientDisconnect, ValueError) as error:
+            ended = type(error).__name__
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def play() -> bool:
+        config = uvicorn.Config(app, http=Intake, lifespan="off", log_config=None)
+        config.load()
+        state, transport = ServerState(), Transport()
+        protocol = Intake(config=config, server_state=state, app_state={})
+        protocol.connection_made(transport)
+        for piece in pieces:
+            wait_until = asyncio.get_running_loop().time() + 5
+            while not transport.reading and asyncio.get_running_loop().time() < wait_until:
+                await asyncio.sleep(0)
+            read(protocol, piece)
+            for _ in range(5):
+                await asyncio.sleep(0)
+        if lost:
+            protocol.connection_lost(None)
+        while ended is None:
+            await asyncio.sleep(0)
+        await asyncio.gather(*state.tasks)
+        return transport.reading
+
+    reading = asyncio.run(asyncio.wait_for(play(), 20))
+    return chunks, woken, ended, reading
+
+
+CHUNKS = [bytes([n]) * 200_000 for n in range(50)]
+LARGE = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n"
+
+
+def test_a_large_body_wakes_its_request_only_when_it_begins_and_is_complete():
+    chunks, woken, ended, _ = received([LARGE, *CHUNKS])
+
+    assert b"".join(chunks) == b"".join(CHUNKS)
+    assert (woken, ended) == (2, "complete")
+
+
+def test_nothing_overtakes_what_came_with_the_head():
+    chunks, _, ended, _ = received([LARGE + CHUNKS[0] + CHUNKS[1][:7], CHUNKS[1][7:], *CHUNKS[2:]])
+
+    assert b"".join(chunks) == b"".join(CHUNKS)
+    assert ended == "complete"
+
+
+def test_who_refuses_a_chunk_is_given_no_more_and_the_rest_is_passed_over():
+    chunks, woken, ended, reading = received([LARGE, *CHUNKS], refuse_at=1_000_000)
+
+    assert len(b"".join(chunks)) == 1_000_000
+    assert (woken, ended, reading) == (2, "ValueError", True)
+
+
+def test_a_lost_connection_wakes_its_request():
+    chunks, _, ended, _ = received([LARGE, *CHUNKS[:9]], lost=True)
+
+    assert len(b"".join(chunks)) == 1_800_000
+    assert ended == "ClientDisconnect"
+
+
+def test_a_body_is_taken_from_any_server():
+    messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in CHUNKS]
+    messages.append({"type": "http.request"})
+    chunks: list[bytes] = []
+
+    async def receive():
+        return messages.pop(0)
+
+    asyncio.run(take_body(Request({"type": "http"}, receive), chunks.append))
+
+    assert b"".join(chunks) == b"".join(CHUNKS)
+
+
+def test_a_form_of_one_file_and_a_form_of_several_hold_the_bytes_that_were_sent(client):
+    pictures = [png(square(100 + 50 * n, 120, 20, 30)) for n in range(3)]
+    digests = [hashlib.sha256(picture).hexdigest() for picture in pictures]
+    files = [("image", picture) for picture in pictures]
+
+    alone = [client.post("/classify", files=[file], data={"model": "skin"}) for file in files]
+    together = client.post("/classify_batch", files=files, data={"model": "skin"})
+
+    assert [answer.json()["image"]["sha256"] for answer in alone] == digests
+    assert [item["result"]["image"]["sha256"] for item in together.json()["items"]] == digests
