@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
+from typing import TypeVar
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -24,6 +26,8 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
+
+Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
@@ -115,6 +119,12 @@ PROVIDER = Gauge(
 _durations: ContextVar[dict[str, float]] = ContextVar("durations")
 
 
+@cache
+def of(metric: Metric, *labels: object) -> Metric:
+    """A metric for these labels, in its order of them; looked up once, as there are few."""
+    return metric.labels(*labels)
+
+
 @contextmanager
 def stage(name: str) -> Iterator[None]:
     """Time one stage of a request, for the histogram and for the request's log line."""
@@ -123,7 +133,7 @@ def stage(name: str) -> Iterator[None]:
         yield
     finally:
         seconds = time.perf_counter() - start
-        STAGE_SECONDS.labels(stage=name).observe(seconds)
+        of(STAGE_SECONDS, name).observe(seconds)
         durations = _durations.get({})
         durations[name] = durations.get(name, 0) + seconds
 
@@ -140,11 +150,11 @@ def request_durations() -> Iterator[dict[str, float]]:
 
 def count_request(route: str, status: int, key: str, seconds: float) -> None:
     """Count one answered request."""
-    REQUESTS.labels(route=route, status=status, key=key).inc()
-    REQUEST_SECONDS.labels(route=route).observe(seconds)
+    of(REQUESTS, route, status, key).inc()
+    of(REQUEST_SECONDS, route).observe(seconds)
     known = (route, "care", "not available", status)
-    BENTOML_REQUESTS.labels(*known).inc()
-    BENTOML_SECONDS.labels(*known).observe(seconds)
+    of(BENTOML_REQUESTS, *known).inc()
+    of(BENTOML_SECONDS, *known).observe(seconds)
 
 
 def exposition() -> tuple[bytes, str]:

@@ -21,6 +21,7 @@ from service.metrics import (
     PREDICTIONS,
     PROVIDER,
     SCORES,
+    of,
     stage,
 )
 from service.settings import Settings
@@ -201,12 +202,12 @@ class ReadingRoom:
         name = classifier.card.name
         square, placement = classifier.card.preprocessing(image)
         [prediction] = classifier.predictions(self._batchers[name](square), [placement])
-        PREDICTIONS.labels(model=name, label=prediction.top).inc()
+        of(PREDICTIONS, name, prediction.top).inc()
         if prediction.in_distribution is not None:
             answer = "yes" if prediction.in_distribution else "no"
-            IN_DISTRIBUTION.labels(model=name, answer=answer).inc()
+            of(IN_DISTRIBUTION, name, answer).inc()
         for label, probability in prediction.ranked():
-            SCORES.labels(model=name, label=label).observe(probability)
+            of(SCORES, name, label).observe(probability)
         return prediction
 
     def named(self, name: str) -> Classifier:
