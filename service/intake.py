@@ -7,6 +7,7 @@ complete, or has been found wanting. What is a request and where it ends, httpto
 """
 
 import asyncio
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -25,12 +26,21 @@ Taker = Callable[[bytes], bool]
 """Given chunks in the order of their bytes, until it says False; raises nothing."""
 
 
-class Intake(asyncio.BufferedProtocol):
-    """A connection of uvicorn's, read into memory that all connections of a process share."""
+class _Memory(threading.local):
+    """What an event loop reads to: what is read is taken before anything else is."""
 
-    _memory = memoryview(bytearray(READ_AT_ONCE))  # what is read is taken before the next is
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(READ_AT_ONCE))
+
+
+MEMORY = _Memory()
+
+
+class Intake(asyncio.BufferedProtocol):
+    """A connection of uvicorn's, read into memory that all connections of an event loop share."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._memory = MEMORY.view
         self._http = Http(*args, **kwargs)
 
     def get_buffer(self, sizehint: int) -> memoryview:
