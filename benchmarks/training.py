@@ -53,12 +53,13 @@ from training.data.cache import PictureCache
 from training.data.dataset import Batch, PictureDataset, loader
 from training.data.samplers import Plain
 from training.data.samples import Sample, SampleList
-from training.fit import Stage, network_of, set_up
+from training.fit import set_up
 from training.losses import CostSensitive
 from training.methods import Processes
 from training.methods.care import training_step
 from training.methods.method import classification_loss
 from training.network import Network, build_network, freeze_batch_norm
+from training.stages import Stage, network_of
 
 SIZE, BATCH, CLASSES = 224, 32, 7
 NETWORKS = {"resnet18": 1.05, "mobilenet_v2": 1.05, "vgg11": 1.15}

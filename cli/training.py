@@ -105,7 +105,7 @@ def evaluate(
     from training.data.layouts import load_samples
     from training.data.splits import PARTS
     from training.evaluate import classify_list, figures, markdown
-    from training.fit import split_of
+    from training.stages import split_of
 
     if part not in PARTS:
         fail(f"--part {part}: expected {', '.join(PARTS)}")

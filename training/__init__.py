@@ -7,8 +7,10 @@
     attention.py the CARE attention loss
     losses.py    what the classifier learns from
     methods/     CARE, Deep Pneumonia, ProCo, ECL, contrastive pre-training: a file per paper
-    fit.py       the stages; one loop for all methods
+    stages.py    what a run's settings come to: stages, lists, network; and if they go together
+    fit.py       the stages at work; one loop for all methods
     evaluate.py  per-class results with intervals, and where the attention falls
+    stability.py how often small changes flip the top label
     reproduce/   the papers' tables by one command
     export.py    checkpoint → models/<name>/, after comparing ONNX with float64 PyTorch
 

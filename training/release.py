@@ -21,9 +21,9 @@ from training.distribution import fit_distribution
 from training.errors import ConfigError
 from training.evaluate import classify_list, figures
 from training.export import export_model, restamp, texture_width
-from training.fit import network_of, preprocessing_of, split_of, stages_of
 from training.methods import METHODS
 from training.network import Network, load_state
+from training.stages import network_of, preprocessing_of, split_of, stages_of
 
 EXPORT_THREADS = 2
 VERIFIED_PICTURES = 5  # real pictures on which graph and network are compared, besides noise

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import training.fit
+import training.stages
 from tests.lesion_factory import lesion_recipes, lesion_run, lesion_set
 from tests.training.test_evaluate import results
 from tests.training.test_reproduce import base_run, places
@@ -69,7 +70,7 @@ def test_every_arm_learns_for_as_many_epochs_of_as_many_pictures(table, data):
     for cell in grid.cells:
         for each in cell.all():
             run = each.run(base, 0)
-            stages = [stage for stage in training.fit.stages_of(run) if stage.name != "pretrain"]
+            stages = [stage for stage in training.stages.stages_of(run) if stage.name != "pretrain"]
             assert sum(stage.settings.epochs for stage in stages) == 7, each.title
             assert {stage.sampler.epoch_pictures for stage in stages} == {18}
             for name in ("data", "input", "network", "augmentation"):
@@ -99,8 +100,8 @@ def test_the_comparison_has_every_method_and_care_on_top_of_any_loss(data):
         assert without == runs[name]
         extra = {"stage2.epochs", "crt.epochs", "control.second_stage"} if name == "crt" else set()
         assert different(without, with_care) == {"attention.attend"} | extra
-    assert [stage.name for stage in training.fit.stages_of(runs["crt"])] == ["stage1", "crt"]
-    taken = training.fit.stages_of(cells["best-care"].choose("crt").run(base, 0))
+    assert [stage.name for stage in training.stages.stages_of(runs["crt"])] == ["stage1", "crt"]
+    taken = training.stages.stages_of(cells["best-care"].choose("crt").run(base, 0))
     assert [(each.name, each.settings.epochs) for each in taken] == [
         ("stage1", 3),
         ("stage2", 2),
@@ -144,7 +145,7 @@ def test_each_part_of_deep_pneumonia_is_switched_off_alone(data, tmp_path):
         }
         plain = runs["plain"]
         assert (plain.method, plain.loss.name) == ("care", "cross_entropy")
-        assert [(each.name, each.care) for each in training.fit.stages_of(plain)] == [
+        assert [(each.name, each.care) for each in training.stages.stages_of(plain)] == [
             ("stage1", None)
         ]
     assert runs["full"].pretraining.name == "simclr"

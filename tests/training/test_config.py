@@ -7,8 +7,8 @@ import pytest
 from tests.training.tiny import sample, sample_list
 from training.config import TrainingRun
 from training.errors import ConfigError
-from training.fit import check, stages_of
 from training.run_folder import write_down
+from training.stages import check, stages_of
 
 FULL = """
 name = "skin"

@@ -14,10 +14,11 @@ from training.config import TrainingRun
 from training.data.cache import PictureCache
 from training.data.layouts import load_samples
 from training.errors import ConfigError
-from training.fit import preprocessing_of, train
+from training.fit import train
 from training.metrics import recalls
 from training.network import build_network
 from training.release import load_checkpoint, release
+from training.stages import preprocessing_of
 
 QUICK = f"""
 {LEARNT}

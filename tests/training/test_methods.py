@@ -23,12 +23,12 @@ from training.config import AttentionSettings, PretrainingSettings, SamplerSetti
 from training.data.dataset import Batch
 from training.data.samplers import Plain
 from training.errors import ConfigError
-from training.fit import check, stages_of
 from training.losses import make_loss
 from training.method_settings import DeepPneumoniaSettings, ECLSettings, ProCoSettings
 from training.methods import METHODS, PRETRAINING, Method, Processes, Task
 from training.methods.deep_pneumonia import hard_attention_loss, hard_mask, steady_statistics
 from training.network import SpatialGate, freeze_batch_norm
+from training.stages import check, stages_of
 
 BATCH = 8
 LABELS = [0, 3, 1, 3, 2, 0, 0, 1]

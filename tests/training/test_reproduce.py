@@ -11,6 +11,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, f1_score, recall_score, roc_auc_score
 
 import training.fit
+import training.stages
 from tests.lesion_factory import RUN, lesion_run, lesion_set
 from tests.training.test_evaluate import results
 from training.config import AttentionSettings, DataSettings, TrainingRun
@@ -89,7 +90,7 @@ def test_a_grid_names_each_cell_once_and_tests_it_against_cells_it_has(table, da
     assert {partner for cell in grid.cells for partner in cell.partners} <= set(names)
     assert grid.name == table
     for each in (each for cell in grid.cells for each in cell.all()):
-        training.fit.check(replace(each.run(base, 0), input=TrainingRun(name="").input))
+        training.stages.check(replace(each.run(base, 0), input=TrainingRun(name="").input))
 
 
 def test_every_published_row_is_beside_a_cell(data):
@@ -121,7 +122,7 @@ def test_the_arms_differ_in_attention_and_in_nothing_else(table, data):
     for cell in without:
         run = cell.run(base, 0)
         assert run.attention == replace(base.attention, attend=WITHOUT_CARE["attention.attend"])
-        assert [(stage.name, stage.care) for stage in training.fit.stages_of(run)] == [
+        assert [(stage.name, stage.care) for stage in training.stages.stages_of(run)] == [
             ("stage1", None),
             ("stage2", None),
         ]

@@ -23,12 +23,13 @@ from training.data.cache import PictureCache
 from training.data.dataset import PictureDataset, attended_labels, evaluation_loader
 from training.data.samples import SampleList
 from training.evaluate import AttentionFigures, Results, attention_figures, figures
-from training.fit import preprocessing_of, train
+from training.fit import train
 from training.metrics import mean_class_accuracy
 from training.network import Network
 from training.release import load_checkpoint, recipe
 from training.reproduce.trials import Places, Trial, load_of, machine
 from training.run_folder import epochs_done
+from training.stages import preprocessing_of
 
 DIGITS = 6  # of probabilities; figures are those of the numbers as written down
 

@@ -11,7 +11,6 @@ from training.data.layouts import load_samples
 from training.data.samples import SampleList
 from training.errors import ConfigError, DataError
 from training.evaluate import RESAMPLES
-from training.fit import check, check_lists, split_of, stages_of
 from training.reproduce.cells import run_trial
 from training.reproduce.figure import write_figure
 from training.reproduce.grids import GRIDS
@@ -19,6 +18,7 @@ from training.reproduce.plan import Plan, make_plan
 from training.reproduce.rows import Cell, Choices, Grid
 from training.reproduce.tables import Records, columns_of, table_markdown
 from training.reproduce.trials import Parts, Places, Trial, make_boxes, make_trial
+from training.stages import check, check_lists, split_of, stages_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,8 +10,8 @@ from typing import Any
 
 from training.config import LossSettings, TrainingRun
 from training.errors import ConfigError
-from training.fit import stages_of
 from training.reproduce.rows import CSL, WITHOUT_CARE, Cell, Choices, Grid
+from training.stages import stages_of
 
 ABOUT = (
     "Every arm learns for at most {epochs} epochs, of as many pictures, with the run's "

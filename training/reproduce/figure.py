@@ -8,10 +8,10 @@ import numpy as np
 from imaging.overlay import encode
 from training.data.cache import PictureCache
 from training.data.samples import SampleList
-from training.fit import preprocessing_of
 from training.logs import attention_tiles, caption, rare_pictures
 from training.release import load_checkpoint
 from training.reproduce.trials import Places, Trial
+from training.stages import preprocessing_of
 
 
 def write_figure(trials: Sequence[Trial], reference: SampleList, places: Places, out: Path) -> None:

@@ -11,9 +11,10 @@ import torch
 from lightning.fabric import Fabric
 
 from training.data.dataset import Batch
-from training.fit import Stage, network_of, sampler_of, set_up
+from training.fit import set_up
 from training.methods import Processes
 from training.reproduce.trials import Places, Trial, load_of, machine, step_load
+from training.stages import Stage, network_of, sampler_of
 
 TIMED_STEPS = 2  # after one that warms up
 STAGES = {"pretrain": "pre-training", "stage1": "stage 1", "stage2": "stage 2", "crt": "cRT"}

@@ -22,11 +22,11 @@ from training.config import (
 )
 from training.data.layouts import load_samples
 from training.data.samples import SampleList
-from training.fit import Stage, sampler_of, stages_of, weights_path
 from training.losses import LOSSES
 from training.methods import METHODS, Processes
 from training.network import is_file
 from training.reproduce.rows import Cell, Grid, changed
+from training.stages import Stage, sampler_of, stages_of, weights_path
 
 CIRCUMSTANCES = ("name", "workers", "accelerator", "sheet_every", "model")
 """Settings of a run that do not shape what it learns."""
