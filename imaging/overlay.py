@@ -98,7 +98,7 @@ def overlay(
         if style == "contour":
             _contours(rgb, heat, colors)
         else:
-            rgb[:] = _blend(picture, heat, colors, opacity)
+            _blend(picture, heat, colors, opacity, out=rgb)
         legend.draw(must, above=f"evidence for {label}", below=caption)
     return rgb
 
@@ -164,7 +164,13 @@ def _steps(colors: np.ndarray) -> np.ndarray:
     return steps
 
 
-def _blend(picture: np.ndarray, heat: np.ndarray, colors: np.ndarray, opacity: float) -> np.ndarray:
+def _blend(
+    picture: np.ndarray,
+    heat: np.ndarray,
+    colors: np.ndarray,
+    opacity: float,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """Blend in 8 bits, half as costly as in floats and at most one level off."""
     share = opacity * np.arange(256).reshape(256, 1, 1) / 255
     added = np.rint(share * colors).astype(np.uint8)
@@ -174,7 +180,7 @@ def _blend(picture: np.ndarray, heat: np.ndarray, colors: np.ndarray, opacity: f
         left = cv2.cvtColor(cv2.multiply(picture, kept, scale=1 / 255), cv2.COLOR_GRAY2RGB)
     else:
         left = cv2.multiply(picture, cv2.cvtColor(kept, cv2.COLOR_GRAY2RGB), scale=1 / 255)
-    return cv2.add(left, cv2.applyColorMap(level, added))
+    return cv2.add(left, cv2.applyColorMap(level, added), dst=out)
 
 
 def _contours(rgb: np.ndarray, heat: np.ndarray, colors: np.ndarray) -> None:
