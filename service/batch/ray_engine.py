@@ -160,7 +160,11 @@ class Ray:
                     max_restarts=0,
                 )
         try:
-            yield from rows.iter_batches(batch_size=None, batch_format="pyarrow")
+            # Nothing is fetched ahead: the thread that would outlives a run that is left early, and
+            # Ray ends a process in which anyone asks it for something after its end.
+            yield from rows.iter_batches(
+                batch_size=None, batch_format="pyarrow", prefetch_batches=0
+            )
         except ray.exceptions.RayError as error:
             raise BatchError(
                 f"the Ray cluster failed: {type(error).__name__}; {GOES_ON}"
