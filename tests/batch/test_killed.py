@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -116,6 +117,8 @@ def test_a_run_interrupted_from_the_keyboard_says_how_to_go_on(
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
+        # whoever runs the tests in the background has it ignored, and so would this process
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     while not list(tmp_path.glob(".*/journal")):
         time.sleep(0.01)
