@@ -32,6 +32,12 @@ class Pair(NamedTuple):
     first: list[dict[str, Any]]
     second: list[dict[str, Any]]
 
+    @property
+    def seeds(self) -> str:
+        """Which they are, in words."""
+        numbers = [str(record["seed"]) for record in self.first]
+        return f"seed{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
+
 
 def pairs(table: Path) -> Iterator[Pair]:
     """All pairs of a table's folder."""
@@ -42,8 +48,9 @@ def pairs(table: Path) -> Iterator[Pair]:
     for records in cells.values():
         one = next(iter(records.values()))
         for partner in one["partners"]:
-            if seeds := sorted(records.keys() & cells[partner].keys()):
-                first = [cells[partner][seed] for seed in seeds]
+            others = cells.get(partner, {})
+            if seeds := sorted(records.keys() & others.keys()):
+                first = [others[seed] for seed in seeds]
                 title = f"{one['title']} against {first[0]['title']}"
                 yield Pair(title, first, [records[seed] for seed in seeds])
 
@@ -71,9 +78,7 @@ def draw(name: str, found: list[Pair], out: Path, resamples: int) -> None:
         panel.axvline(0, color="gray", linewidth=0.8)
         panel.set_title(title, fontsize=9)
         panel.tick_params(labelsize=8)
-    panels[0][0].set_yticks(
-        range(len(found)), [f"{pair.title}  ({len(pair.first)} seeds)" for pair in found]
-    )
+    panels[0][0].set_yticks(range(len(found)), [f"{pair.title}\n{pair.seeds}" for pair in found])
     panels[0][0].invert_yaxis()
     figure.supxlabel("difference in percentage points, 95 % interval", fontsize=8)
     figure.suptitle(name, fontsize=10)

@@ -1,0 +1,60 @@
+"""The scripts of the evidence: which pictures take part, and what is drawn of the results."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from scripts.evidence_plots import draw, pairs
+from scripts.subset_lists import draw as draw_part
+from tests.training.test_evaluate import results
+from tests.training.tiny import sample, sample_list
+from training.reproduce.cells import to_plain
+
+
+def test_a_part_of_a_set_has_whole_groups_and_all_of_the_labels_asked_for():
+    samples = [sample(f"{n:03}.png", int(n % 10 == 0), group=f"p{n // 3}") for n in range(300)]
+    whole = sample_list(*samples, labels=("common", "rare"))
+
+    part = draw_part(whole, 200, ["rare"])
+
+    names = {item.name for item in part.samples}
+    assert 198 <= len(names) <= 200
+    assert names >= {item.name for item in samples if item.label == 1}
+    left_out = {item.group for item in samples if item.name not in names}
+    assert not left_out & {item.group for item in part.samples}
+    assert {item.name for item in draw_part(whole, 200, ["rare"]).samples} == names
+
+
+def write_cell(folder: Path, cell: str, seed: int, partners: list[str], skill: float) -> None:
+    found = results(np.random.default_rng(seed), skill=skill, attention=True)
+    record = {
+        "cell": cell,
+        "title": cell.upper(),
+        "seed": seed,
+        "partners": partners,
+        "rare": ["rare"],
+        "pictures": {"test": {"common": 0, "rare": 0}},
+        "predictions": to_plain(found),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{cell}-seed{seed}.json").write_text(json.dumps(record))
+
+
+def test_cells_are_drawn_against_their_partners_with_the_seeds_that_both_have(tmp_path: Path):
+    table = tmp_path / "set" / "table1"
+    for seed in (0, 1, 2):
+        write_cell(table, "csl", seed, [], skill=0.2)
+    for seed in (0, 2):
+        write_cell(table, "csl-care", seed, ["csl"], skill=2.0)
+    write_cell(table, "focal-care", 0, ["focal"], skill=1.0)  # its partner was not run
+
+    [pair] = pairs(table)
+
+    assert pair.title == "CSL-CARE against CSL"
+    assert pair.seeds == "seeds 0, 2"
+    assert [record["seed"] for record in pair.second] == [0, 2]
+    for out in (tmp_path / "a.svg", tmp_path / "b.svg"):
+        draw("set-table1", [pair], out, resamples=20)
+    drawn = (tmp_path / "a.svg").read_text()
+    assert drawn == (tmp_path / "b.svg").read_text()
