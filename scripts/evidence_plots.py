@@ -83,8 +83,8 @@ def draw(name: str, found: list[Pair], out: Path, resamples: int) -> None:
     figure.supxlabel("difference in percentage points, 95 % interval", fontsize=8)
     figure.suptitle(name, fontsize=10)
     figure.tight_layout()
-    # no date: the same figures make the same file
-    figure.savefig(out, metadata={"Date": None})
+    with plt.rc_context({"svg.hashsalt": "care"}):  # and no date: the same figures, the same file
+        figure.savefig(out, metadata={"Date": None})
     plt.close(figure)
 
 
@@ -95,7 +95,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "evidence" / "plots")
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
     arguments = parser.parse_args()
-    plt.rcParams["svg.hashsalt"] = "care"
     arguments.out.mkdir(parents=True, exist_ok=True)
     for table in sorted(path for path in arguments.results.glob("*/*") if path.is_dir()):
         if found := list(pairs(table)):
