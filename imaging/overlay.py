@@ -171,7 +171,7 @@ def _blend(
     opacity: float,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Blend in 8 bits, half as costly as in floats and at most one level off."""
+    """Blend in 8 bits, half as costly as in floats and at most two levels off."""
     share = opacity * np.arange(256).reshape(256, 1, 1) / 255
     added = np.rint(share * colors).astype(np.uint8)
     level = cv2.convertScaleAbs(heat, alpha=255)

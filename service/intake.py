@@ -8,6 +8,7 @@ complete, or has been found wanting. What is a request and where it ends, httpto
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -21,6 +22,9 @@ DIVERT = "care.divert"
 
 READ_AT_ONCE = 1 << 19
 """Bytes: more no longer fit beside their copy in the cache of a core."""
+
+SMALL = 1 << 12
+"""Bytes: what comes in smaller chunks uvicorn joins before the task is woken."""
 
 Taker = Callable[[bytes], bool]
 """Given chunks in the order of their bytes, until it says False; raises nothing."""
@@ -71,36 +75,55 @@ class Intake(asyncio.BufferedProtocol):
 class Http(HttpToolsProtocol):
     """uvicorn's HTTP, which a request may ask to hand over its body directly."""
 
-    _taker: tuple[RequestResponseCycle, Taker] | None = None
+    taker: tuple[RequestResponseCycle, Taker] | None = None
 
     def _should_upgrade_to_ws(self) -> bool:
         return False  # nothing here speaks WebSocket
+
+    def _unsupported_upgrade_warning(self) -> None:
+        pass  # so there is nothing to install either
 
     def on_headers_complete(self) -> None:
         """Offer it to the request that begins."""
         super().on_headers_complete()
         if self.cycle is not None and self.cycle.scope is self.scope:
             scope = cast(dict[str, Any], self.scope)
-            scope.setdefault("extensions", {})[DIVERT] = partial(self._divert, self.cycle)
+            offer = partial(_divert, weakref.ref(self), weakref.ref(self.cycle))
+            scope.setdefault("extensions", {})[DIVERT] = offer
 
     def on_body(self, body: bytes) -> None:
         """Hand a chunk over."""
-        cycle, take = self._taker or (None, None)
-        if take is None or cycle is not self.cycle or cycle.response_complete:
+        cycle, take = self.taker or (None, None)
+        if take is None or cycle is not self.cycle or cycle.response_complete or len(body) < SMALL:
+            self.taker = None
             super().on_body(body)
         elif not take(body):
-            self._taker = None
+            self.taker = None
             cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        """Let go of what was given."""
-        self._taker = None
+        """Let go of what was given; wait for the next request, but not for ever."""
+        self.taker = None
         super().on_message_complete()
+        refused = self.cycle is not None and self.cycle.response_complete and self.cycle.keep_alive
+        if refused and not self.pipeline and not self.transport.is_closing():
+            # uvicorn's clock was stopped by the body that came after the answer
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
-    def _divert(self, cycle: RequestResponseCycle, take: Taker | None) -> None:
-        # A later request may be on its way already, and nothing may overtake what still waits.
-        if cycle is self.cycle and not (take and cycle.body):
-            self._taker = (cycle, take) if take else None
+
+def _divert(
+    connection: weakref.ref[Http],
+    request: weakref.ref[RequestResponseCycle],
+    take: Taker | None,
+) -> None:
+    """Let `take` have what comes of a request's body from now on; None ends that."""
+    http, cycle = connection(), request()
+    # A later request may be on its way already, and nothing may overtake what still waits.
+    if http and cycle and cycle is http.cycle and not (take and cycle.body):
+        http.taker = (cycle, take) if take else None
 
 
 async def take_body(request: Request, take: Callable[[bytes], object]) -> None:

@@ -83,7 +83,7 @@ class Parts:
         self._header_name, self._header_value = b"", b""
         self._disposition = b""
         self._name = ""
-        self._content: _Chunks | _Piece = _Chunks()
+        self._content = BytesIO()
         self._size = 0
 
     def files(self) -> list[bytes]:
@@ -112,7 +112,7 @@ class Parts:
         }
 
     def _begin(self) -> None:
-        self._disposition, self._content, self._size = b"", _Chunks(), 0
+        self._disposition, self._content, self._size = b"", BytesIO(), 0
 
     def _on_header_name(self, data: bytes, start: int, end: int) -> None:
         self._header_name += data[start:end]
@@ -168,15 +168,6 @@ class Parts:
 
     def _finish(self) -> None:
         self.complete = True
-
-
-class _Chunks(list[memoryview]):
-    """A part as it came, to be joined in the end."""
-
-    write = list.append
-
-    def getvalue(self) -> bytes:
-        return b"".join(self)
 
 
 class _Piece(BytesIO):

@@ -147,7 +147,7 @@ def test_other_decoders_read_our_png_as_it_was(height, width, channels):
     np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(encode(picture)))), picture)
 
 
-def test_colors_blend_as_in_floats_within_one_level():
+def test_colors_blend_as_in_floats_within_two_levels():
     picture, heat = make_color(200, 300), spot(200, 300)
     colors = cv2.applyColorMap(np.rint(255 * heat).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
     share = 0.6 * heat[..., None].astype(np.float64)

@@ -1,11 +1,13 @@
 """How bodies come in: over raw sockets, whatever a client does with them."""
 
 import asyncio
+import gc
 import hashlib
 import json
 import re
 import socket
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -376,6 +378,68 @@ def test_a_lost_connection_wakes_its_request():
 
     assert len(b"".join(chunks)) == 1_800_000
     assert ended == "ClientDisconnect"
+
+
+def test_a_body_of_many_tiny_chunks_comes_in_few_pieces():
+    """Each piece costs an object, many times the bytes of a tiny one."""
+    opened = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    some = b"".join(b"1\r\n%c\r\n" % (n % 256) for n in range(10_000))
+    chunks, _, ended, _ = received([opened, *[some] * 20, b"0\r\n\r\n"])
+
+    assert b"".join(chunks) == bytes(n % 256 for n in range(10_000)) * 20
+    assert ended == "complete"
+    assert len(chunks) < 100
+
+
+def test_a_request_that_reads_no_body_is_gone_when_it_is_answered():
+    """Not only when Python next looks for cycles: its body may be large."""
+    gone = []
+
+    async def app(scope, receive, send) -> None:
+        gone.append(weakref.ref(receive.__self__))
+        await send({"type": "http.response.start", "status": 401, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def play() -> None:
+        config = uvicorn.Config(app, http=Intake, lifespan="off", log_config=None)
+        config.load()
+        state = ServerState()
+        for _ in range(3):
+            protocol = Intake(config=config, server_state=state, app_state={})
+            protocol.connection_made(Transport())
+            read(protocol, LARGE + CHUNKS[0])
+            await asyncio.gather(*state.tasks)
+            protocol.connection_lost(None)
+            await asyncio.sleep(0)
+
+    gc.disable()
+    try:
+        asyncio.run(play())
+        assert [one() for one in gone] == [None] * 3
+    finally:
+        gc.enable()
+
+
+def test_who_is_refused_in_mid_body_and_falls_silent_is_left():
+    async def app(scope, receive, send) -> None:
+        await send({"type": "http.response.start", "status": 400, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def play() -> None:
+        config = uvicorn.Config(
+            app, http=Intake, lifespan="off", log_config=None, timeout_keep_alive=0.2
+        )
+        config.load()
+        state, transport = ServerState(), Transport()
+        protocol = Intake(config=config, server_state=state, app_state={})
+        protocol.connection_made(transport)
+        read(protocol, LARGE)
+        await asyncio.gather(*state.tasks)
+        read(protocol, b"".join(CHUNKS))
+        while not transport.closed:
+            await asyncio.sleep(0.02)
+
+    asyncio.run(asyncio.wait_for(play(), 20))
 
 
 def test_a_body_is_taken_from_any_server():
