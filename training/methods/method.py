@@ -5,6 +5,7 @@ prototypes. All of that is in the method's state, so a stopped run goes on with 
 exported is the network alone.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -83,7 +84,7 @@ class Task:
     processes: Processes = field(default_factory=Processes)
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """The base of all methods.
 
     Attributes:
@@ -109,12 +110,12 @@ class Method(nn.Module):
         self.processes = task.processes
         self.attended = attended_labels(task.care, task.train)
 
+    @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The losses of this process's share of a batch, scalars, `parts` by name.
 
         "loss" is what is minimized. Means over processes are those of the whole batch.
         """
-        raise NotImplementedError
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Get ready for an epoch, counted from 0, of so many."""
