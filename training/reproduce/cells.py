@@ -155,11 +155,12 @@ def measure(
     probabilities = softmax(logits.astype(np.float64) / temperature).round(DIGITS)
     # numbered over all pictures: a patient has the same number whatever the seed
     groups = sorted({item.group for item in reference.samples})
+    numbers = {group: number for number, group in enumerate(groups)}
     results = Results(
         labels=samples.labels,
         names=tuple(item.name for item in tested.samples),
         truth=truth,
-        groups=np.array([groups.index(item.group) for item in tested.samples]),
+        groups=np.array([numbers[item.group] for item in tested.samples]),
         probabilities=probabilities,
         attention=attention_of(tested, probabilities, maps, pictures),
     )
