@@ -5,7 +5,7 @@ FastAPI app mounted into it, because BentoML's own parser would write a picture 
 the name it comes with; see forms.py for how it is read instead.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -15,7 +15,6 @@ import anyio
 import bentoml
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
-from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
 from models.card import NOTICE
@@ -67,9 +66,8 @@ from service.reports import (
     ReadyReport,
 )
 from service.settings import Settings
+from service.short_way import Fork, Forms
 from service.waiting_room import WaitingRoom
-
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 WEB = Path(__file__).parent / "web"
 
@@ -83,6 +81,7 @@ app = FastAPI(
     generate_unique_id_function=operation_id,
 )
 handle_errors(app)
+FRONT_DESK = FrontDesk(app)
 app.mount("/web", StaticFiles(directory=WEB), name="web")
 
 
@@ -96,7 +95,7 @@ app.mount("/web", StaticFiles(directory=WEB), name="web")
     # A span for every 64 KB of an upload costs more than the decoding of a film.
     tracing={"excluded_urls": [".*"]},
 )
-@bentoml.asgi_app(FrontDesk(app))
+@bentoml.asgi_app(FRONT_DESK)
 class CareService:
     """Image diagnosis with the reason shown."""
 
@@ -106,7 +105,7 @@ class CareService:
         self.room = ReadingRoom(self.settings)
         self.waiting_room = WaitingRoom(self.settings.concurrency, self.settings.queue)
         app.state.service = self
-        app.state.gate = gate(app, self.settings)
+        app.state.gate = gate(Forms(app), self.settings)
         written = document(app, self.settings)
         app.openapi = lambda: written  # type: ignore[method-assign]
 
@@ -190,27 +189,7 @@ class CareService:
         return BatchReport(items=items, request_id=request_id)
 
 
-class Bare(APIRoute):
-    """A function that takes its request and gives its response, with nothing to do in between."""
-
-    def get_route_handler(self) -> Callable[[Request], Any]:
-        """The function itself."""
-        return self.endpoint
-
-
-def answers(path: str, **described: Any) -> Callable[[Endpoint], Endpoint]:
-    """Register a call that takes a form; what it is described by is `APIRoute`'s."""
-
-    def register(endpoint: Endpoint) -> Endpoint:
-        app.router.add_api_route(
-            path, endpoint, methods=["POST"], route_class_override=Bare, **described
-        )
-        return endpoint
-
-    return register
-
-
-@answers(
+@app.post(
     "/classify",
     response_model=ClassifyReport,
     responses=refusals(*ASKING),
@@ -231,7 +210,7 @@ async def classify_batch(request: Request) -> BatchReport:
     return await _service().answer_each(request)
 
 
-@answers(
+@app.post(
     "/explain",
     response_model=ExplainReport | ExplanationsReport | LayersReport,
     responses=refusals(*ASKING) | pictures(OVERLAY_HEADERS, "application/dicom"),
@@ -242,7 +221,7 @@ async def explain(request: Request) -> Response:
     return await _service().answer(request, ExplainOptions, explanation)
 
 
-@answers(
+@app.post(
     "/picture",
     response_class=Response,
     responses=refusals(*READING) | pictures(WINDOW_HEADERS),
@@ -327,4 +306,4 @@ CareService.add_asgi_middleware(  # type: ignore[attr-defined]
     Prefix, prefix=lambda: _service().settings.root_path
 )
 CareService.add_asgi_middleware(OneLine)  # type: ignore[attr-defined]
-use_intake()
+use_intake(before=partial(Fork, front_desk=FRONT_DESK))

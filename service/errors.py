@@ -119,15 +119,6 @@ OURS = (ImagingError, ModelError, RequestError)
 """What a file, a model or a request can be at fault with."""
 
 
-def handle_errors(app: FastAPI) -> None:
-    """Let every error of an app end in the envelope, unknown paths and wrong methods included."""
-    for family in OURS:
-        app.add_exception_handler(family, _ours)
-    app.add_exception_handler(HTTPException, _routing)
-    app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(Exception, _unexpected)
-
-
 async def _ours(request: Request, error: Exception) -> JSONResponse:
     return refused(request, error)
 
@@ -168,6 +159,25 @@ async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     message = "something went wrong here; the log has the details under this request_id"
     report = _envelope("internal_error", message, request.state.request_id)
     return _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, report)
+
+
+EXPECTED = (*OURS, HTTPException, ClientDisconnect)
+"""Errors that say who can act; any other is a defect."""
+
+HANDLERS = {**dict.fromkeys(OURS, _ours), HTTPException: _routing, ClientDisconnect: _gone}
+HANDLERS[Exception] = _unexpected
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Let every error of an app end in the envelope, unknown paths and wrong methods included."""
+    for family, handler in HANDLERS.items():
+        app.add_exception_handler(family, handler)
+
+
+async def answer_to(request: Request, error: Exception) -> Response:
+    """The answer to a request that an error ended, as the app would give it."""
+    handler = next(HANDLERS[kind] for kind in type(error).__mro__ if kind in HANDLERS)
+    return await handler(request, error)
 
 
 def _envelope(code: str, message: str, request_id: str) -> ErrorReport:

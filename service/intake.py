@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import uvicorn.config
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 DIVERT = "care.divert"
@@ -41,11 +42,17 @@ MEMORY = _Memory()
 
 
 class Intake(asyncio.BufferedProtocol):
-    """A connection of uvicorn's, read into memory that all connections of an event loop share."""
+    """A connection of uvicorn's, read into memory that all connections of an event loop share.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Args:
+        before: What stands before the app that uvicorn serves.
+    """
+
+    def __init__(self, *, before: Callable[[ASGIApp], ASGIApp] | None = None, **given: Any) -> None:
         self._memory = MEMORY.view
-        self._http = Http(*args, **kwargs)
+        self._http = Http(**given)
+        if before:
+            self._http.app = cast(Any, before(cast(ASGIApp, self._http.app)))
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where to read to."""
@@ -160,6 +167,11 @@ async def take_body(request: Request, take: Callable[[bytes], object]) -> None:
             divert(None)
 
 
-def use_intake() -> None:
-    """Let uvicorn take it where it would choose by itself. To be called before it starts."""
-    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{Intake.__module__}:{Intake.__name__}"
+def use_intake(before: Callable[[ASGIApp], ASGIApp]) -> None:
+    """Let uvicorn take it where it would choose by itself. To be called before it starts.
+
+    Args:
+        before: As `Intake` has it.
+    """
+    protocols = cast(dict[str, Any], uvicorn.config.HTTP_PROTOCOLS)
+    protocols["auto"] = partial(Intake, before=before)

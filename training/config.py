@@ -218,6 +218,9 @@ class StageSettings:
         weight_decay: Decoupled with AdamW.
         patience: Epochs without a better validation mean class accuracy before the stage stops.
         optimizer: "adamw", or "sgd" with momentum 0.9, as contrastive methods publish their rates.
+        average: Share that a running mean of the weights keeps of itself at each step, in [0, 1):
+            it is then what is validated and kept, less moved by the last batches (Polyak and
+            Juditsky 1992; ours). 0 for the weights themselves.
     """
 
     epochs: int = 50
@@ -226,6 +229,7 @@ class StageSettings:
     weight_decay: float = 0.0
     patience: int = 10
     optimizer: str = "adamw"
+    average: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

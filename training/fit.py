@@ -12,12 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
 from safetensors.torch import load_file
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from training.config import StageSettings, TrainingRun
@@ -126,9 +128,12 @@ def run_stage(
     method, model, optimizers = set_up(fabric, network, run, stage, parts["train"], batches.batch)
     if stage.name == "stage2" and method.own_state():
         method.load_state_dict(load_file(folder / "stage1.method.safetensors"), strict=False)
+    mean = running_mean(network, settings.average) if settings.average else None
+    judged = cast(Network, mean.module) if mean else network
+    learning = [method, mean] if mean else [method]
     last = folder / f"{stage.name}.last.ckpt"
     # Behind the setup, which moves the network: an optimizer's state follows its parameters then.
-    progress = load_progress(last, method, optimizers)
+    progress = load_progress(last, learning, optimizers)
     log = (
         RunLog(folder, stage.name, method.parts, progress.epoch) if fabric.is_global_zero else None
     )
@@ -155,6 +160,8 @@ def run_stage(
             fabric.backward(losses["loss"])
             optimizers[0].step()
             method.after_step()
+            if mean:
+                mean.update_parameters(network)
             means = processes.mean(torch.stack([losses[name] for name in method.parts]))
             sums.append(means.cpu().numpy())
             if log:
@@ -164,7 +171,7 @@ def run_stage(
         row: dict[str, float] = {"epoch": progress.epoch}
         row |= dict(zip(method.parts, np.mean(sums, 0).tolist(), strict=True))
         if teacher.judged:
-            labels, logits = fabric.broadcast(predict(network, validation, fabric))
+            labels, logits = fabric.broadcast(predict(judged, validation, fabric))
             method.after_epoch(labels, logits)
             row["validation_mca"] = mean_class_accuracy(labels, logits)
         progress.history.append(row)
@@ -172,7 +179,7 @@ def run_stage(
             progress.best = row.get("validation_mca", progress.best)
             progress.best_epoch = progress.epoch
             if log:
-                save_weights(network.state_dict(), folder / f"{stage.name}.safetensors")
+                save_weights(judged.state_dict(), folder / f"{stage.name}.safetensors")
                 if beside := method.own_state():
                     save_weights(beside, folder / f"{stage.name}.method.safetensors")
         if log:
@@ -181,11 +188,11 @@ def run_stage(
             print(f"{stage.name}: {words}", flush=True)
             if teacher.judged and run.sheet_every and progress.epoch % run.sheet_every == 0:
                 log.sheet(
-                    attention_sheet(network.eval(), shown, pictures, dataset.samples.labels),
+                    attention_sheet(judged.eval(), shown, pictures, dataset.samples.labels),
                     progress.epoch,
                 )
             plot_curves(progress.history, folder / f"{stage.name}.png", f"{run.name} {stage.name}")
-            save_progress(last, method, optimizers, progress)
+            save_progress(last, learning, optimizers, progress)
         fabric.barrier()
     if log:
         log.close()
@@ -229,6 +236,11 @@ def make_optimizer(
     if settings.optimizer == "sgd":
         return torch.optim.SGD(learning, lr=rate, momentum=0.9, weight_decay=decay)
     return torch.optim.AdamW(learning, lr=rate, weight_decay=decay)
+
+
+def running_mean(network: Network, share: float) -> AveragedModel:
+    """A copy of a network that follows it, and keeps a share of itself at each step."""
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(share), use_buffers=True)
 
 
 @torch.no_grad()

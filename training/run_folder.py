@@ -95,12 +95,15 @@ def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def save_progress(
-    path: Path, method: nn.Module, optimizers: Sequence[torch.optim.Optimizer], progress: Progress
+    path: Path,
+    learning: Sequence[nn.Module],
+    optimizers: Sequence[torch.optim.Optimizer],
+    progress: Progress,
 ) -> None:
     """Write everything that a stage needs to go on; complete or not at all."""
     part = path.with_suffix(".part")
     state = {
-        "method": method.state_dict(),
+        "learning": [module.state_dict() for module in learning],
         "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "progress": asdict(progress),
     }
@@ -109,13 +112,14 @@ def save_progress(
 
 
 def load_progress(
-    path: Path, method: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+    path: Path, learning: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer]
 ) -> Progress:
-    """Put method and optimizers where a stage stopped; a fresh start where there is no file."""
+    """Put modules and optimizers where a stage stopped; a fresh start where there is no file."""
     if not path.exists():
         return Progress()
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    method.load_state_dict(state["method"])
+    for module, stopped in zip(learning, state["learning"], strict=True):
+        module.load_state_dict(stopped)
     for optimizer, stopped in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(stopped)
     return Progress(**state["progress"])

@@ -171,6 +171,9 @@ def check(run: TrainingRun) -> None:
         "stage2.epochs": (run.stage2.epochs, run.stage2.epochs >= 1, "1 or more"),
         "stage1.patience": (run.stage1.patience, run.stage1.patience >= 1, "1 or more"),
         "stage2.patience": (run.stage2.patience, run.stage2.patience >= 1, "1 or more"),
+        "stage1.average": (run.stage1.average, 0 <= run.stage1.average < 1, "0 to below 1"),
+        "stage2.average": (run.stage2.average, 0 <= run.stage2.average < 1, "0 to below 1"),
+        "crt.average": (run.crt.average, 0 <= run.crt.average < 1, "0 to below 1"),
         "crt.patience": (run.crt.patience, run.crt.patience >= 1, "1 or more"),
         "devices": (run.devices, run.devices >= 1, "1 or more"),
     }

@@ -16,6 +16,7 @@ from tests.lesion_factory import RUN, lesion_run, lesion_set
 from training.config import TrainingRun
 from training.errors import ConfigError
 from training.fit import train
+from training.methods import METHODS
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +75,34 @@ def test_attention_moves_into_the_boxes(load, tmp_path):
     )
 
 
+def test_a_running_mean_of_the_weights_is_kept_if_asked_for(load, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        METHODS["care"],
+        "after_step",
+        lambda method: seen.append(
+            {name: value.double().clone() for name, value in method.network.state_dict().items()}
+        ),
+    )
+    run = load("stage1.epochs=1", "stage1.average=0.7", "sampler.batch=4")
+    train(run, tmp_path, cache=tmp_path, until="stage1")
+
+    kept = load_file(tmp_path / "stage1.safetensors")
+    assert len(seen) > 3
+    for name, value in kept.items():
+        mean = seen[0][name]
+        for step in seen[1:]:
+            mean = 0.7 * mean + 0.3 * step[name]
+        np.testing.assert_allclose(value, mean, atol=1e-6, err_msg=name)
+    assert any((kept[name] - seen[-1][name]).abs().max() > 1e-4 for name in kept)
+
+
 @pytest.mark.parametrize("killed_after", [1, 3])
 def test_a_killed_run_resumes_to_the_weights_of_an_undisturbed_one(
     load, tmp_path, monkeypatch, killed_after
 ):
-    run = load("augmentation={rotation=20, flip_horizontal=true}", "mixup.alpha=0.4")
+    changes = "augmentation={rotation=20, flip_horizontal=true}"
+    run = load(changes, "mixup.alpha=0.4", "stage1.average=0.9")
     train(run, tmp_path / "undisturbed", cache=tmp_path / "cache")
 
     saved = []
