@@ -84,11 +84,12 @@ def test_a_running_mean_of_the_weights_is_kept_if_asked_for(load, tmp_path, monk
             {name: value.double().clone() for name, value in method.network.state_dict().items()}
         ),
     )
-    run = load("stage1.epochs=1", "stage1.average=0.7", "sampler.batch=4")
+    run = load("stage1.epochs=1", "stage1.average=0.7", "sampler.epoch_pictures=48")
     train(run, tmp_path, cache=tmp_path, until="stage1")
 
-    kept = load_file(tmp_path / "stage1.safetensors")
-    assert len(seen) > 3
+    weights = load_file(tmp_path / "stage1.safetensors")
+    kept = {name: value for name, value in weights.items() if value.is_floating_point()}
+    assert len(seen) > 2
     for name, value in kept.items():
         mean = seen[0][name]
         for step in seen[1:]:
