@@ -88,14 +88,14 @@ def test_a_running_mean_of_the_weights_is_kept_if_asked_for(load, tmp_path, monk
     train(run, tmp_path, cache=tmp_path, until="stage1")
 
     weights = load_file(tmp_path / "stage1.safetensors")
-    kept = {name: value for name, value in weights.items() if value.is_floating_point()}
+    kept = {name: value for name, value in weights.items() if value.dtype.kind == "f"}
     assert len(seen) > 2
     for name, value in kept.items():
         mean = seen[0][name]
         for step in seen[1:]:
             mean = 0.7 * mean + 0.3 * step[name]
         np.testing.assert_allclose(value, mean, atol=1e-6, err_msg=name)
-    assert any((kept[name] - seen[-1][name]).abs().max() > 1e-4 for name in kept)
+    assert any(np.abs(kept[name] - seen[-1][name].numpy()).max() > 1e-4 for name in kept)
 
 
 @pytest.mark.parametrize("killed_after", [1, 3])
