@@ -29,6 +29,9 @@ Folder = Annotated[
     Path | None, typer.Option(help="The run's folder.  [default: work/runs/NAME]", file_okay=False)
 ]
 Models = Annotated[Path, typer.Option(help="Folder of models.", file_okay=False)]
+Stability = Annotated[
+    bool, typer.Option("--stability", help="Also how often small changes flip the top label.")
+]
 
 
 def load_run(
@@ -71,6 +74,7 @@ def export(
     stage: Annotated[
         str | None, typer.Option(help="stage1, stage2 or crt.  [default: the last one trained]")
     ] = None,
+    stability: Stability = False,
     settings: Settings = None,
 ) -> None:
     """Turn a trained run into MODELS/NAME: graph, calibrated card, figures, README, LICENSE.
@@ -80,7 +84,8 @@ def export(
     from training.release import release
 
     loaded = load_run(run, data, boxes, settings)
-    card = release(loaded, folder or WORK / "runs" / loaded.name, models, stage=stage)
+    trained = folder or WORK / "runs" / loaded.name
+    card = release(loaded, trained, models, stage=stage, with_stability=stability)
     typer.echo(f"{models / card.name}: sha256 {card.sha256}")
 
 
@@ -95,9 +100,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder for figures, predictions and plots.", file_okay=False),
     ] = None,
-    stability: Annotated[
-        bool, typer.Option("--stability", help="Also how often small changes flip the top label.")
-    ] = False,
+    stability: Stability = False,
     settings: Settings = None,
 ) -> None:
     """Measure a model on a run's list of pictures, through the exported file."""

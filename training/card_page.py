@@ -4,6 +4,7 @@ from models.card import ModelCard
 from training.config import TrainingRun
 from training.data.splits import PARTS
 from training.evaluate import markdown
+from training.stability import stability_markdown
 
 BEFORE = {
     "none": "",
@@ -58,6 +59,16 @@ Operating points (Youden's index on the validation list), at temperature {card.t
 """
 
 
+RELIABILITY = """
+![How often the top label is right, by how sure the model is](reliability.svg)
+"""
+
+STABILITY = """
+How often the top label changes when the test pictures are changed by what a person would not mind:
+
+{table}"""
+
+
 def card_page(card: ModelCard, run: TrainingRun) -> str:
     """Write a card out as Markdown.
 
@@ -78,7 +89,7 @@ def card_page(card: ModelCard, run: TrainingRun) -> str:
         backbone=network["backbone"],
         weights=network["weights"].replace("none", "random weights"),
         stages=_stages(card, run),
-        figures=markdown(card.figures["test"]) if card.figures else "Not measured: no test list.\n",
+        figures=_figures(card),
         points=table(
             ["class", "found from"],
             [[label, f"{point:.3f}"] for label, point in card.operating_points.items()],
@@ -90,6 +101,15 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _figures(card: ModelCard) -> str:
+    if "test" not in card.figures:
+        return "Not measured: no test list.\n"
+    text = markdown(card.figures["test"]) + RELIABILITY
+    if "stability" in card.figures:
+        text += STABILITY.format(table=stability_markdown(card.figures["stability"]))
+    return text
 
 
 def _stages(card: ModelCard, run: TrainingRun) -> str:

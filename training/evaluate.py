@@ -22,11 +22,13 @@ from training.metrics import (
     mean_over_classes,
     precisions,
     recalls,
+    reliability,
     roc_areas,
 )
 
 RESAMPLES = 1000
 BATCH = 16
+RELIABILITY_BINS = 10
 Item = TypeVar("Item")
 
 
@@ -196,6 +198,7 @@ def figures(results: Results, *, resamples: int = RESAMPLES, seed: int = 0) -> d
             for n, label in enumerate(results.labels)
         },
         "confusion": confusion_matrix(truth, scores.argmax(1), classes).tolist(),
+        "reliability": _reliability(results, resamples, seed),
         **_known_share(results),
         **({"attention": _attention(results, resamples, seed)} if results.attention else {}),
     }
@@ -222,6 +225,24 @@ def interval(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     known = ~np.isnan(drawn).all(0)
     low[known], high[known] = np.nanpercentile(drawn[:, known], [2.5, 97.5], axis=0)
     return low, high
+
+
+def _reliability(results: Results, resamples: int, seed: int) -> list[dict[str, Any]]:
+    """The bins of a reliability diagram that hold pictures."""
+    truth, scores, bins = results.truth, results.probabilities, RELIABILITY_BINS
+    pictures, sure, right = reliability(truth, scores, bins)
+    draws = resample(results.groups, resamples, seed)
+    low, high = interval(np.array([reliability(truth[d], scores[d], bins)[2] for d in draws]))
+    return [
+        {
+            "from": n / bins,
+            "to": (n + 1) / bins,
+            "pictures": int(pictures[n]),
+            "probability": round(float(sure[n]), 4),
+            "right": figure(right[n], low[n], high[n]),
+        }
+        for n in np.flatnonzero(pictures)
+    ]
 
 
 def _attention(results: Results, resamples: int, seed: int) -> dict[str, Any]:
@@ -280,6 +301,13 @@ def markdown(measured: dict[str, Any]) -> str:
                 + " | ".join(brief(row[c]) for c in kinds)
                 + " |"
             )
+    lines += ["", "| top probability | pictures | its mean | top label is right |"]
+    lines += ["| --- | --- | --- | --- |"]
+    for row in measured["reliability"]:
+        lines.append(
+            f"| {row['from']:.1f} to {row['to']:.1f} | {row['pictures']} | "
+            f"{row['probability']:.3f} | {brief(row['right'])} |"
+        )
     return "\n".join(lines) + "\n"
 
 

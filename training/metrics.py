@@ -78,5 +78,28 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(np.abs(gaps).sum() / len(labels))
 
 
+def reliability(
+    labels: np.ndarray, probabilities: np.ndarray, bins: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A reliability diagram of the top label (Guo et al. 2017, section 2).
+
+    Args:
+        labels: True classes, (N,).
+        probabilities: (N, C).
+        bins: How many of equal width, from 0 to 1.
+
+    Returns:
+        Per bin the pictures whose top probability lies in it, the mean of it, and the share of them
+        that the top label is right for, each (bins,); the latter two NaN where there are none.
+    """
+    confidence = probabilities.max(1)
+    correct = probabilities.argmax(1) == labels
+    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    number, sure, right = (
+        np.bincount(which, weights, bins) for weights in (None, confidence, correct)
+    )
+    return number, _ratio(sure, number), _ratio(right, number)
+
+
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=np.asarray(whole) > 0)

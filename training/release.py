@@ -23,13 +23,22 @@ from training.evaluate import classify_list, figures
 from training.export import export_model, restamp, texture_width
 from training.methods import METHODS
 from training.network import Network, load_state
+from training.report import plot_reliability
+from training.stability import stability
 from training.stages import network_of, preprocessing_of, split_of, stages_of
 
 EXPORT_THREADS = 2
 VERIFIED_PICTURES = 5  # real pictures on which graph and network are compared, besides noise
 
 
-def release(run: TrainingRun, folder: Path, out: Path, *, stage: str | None = None) -> ModelCard:
+def release(
+    run: TrainingRun,
+    folder: Path,
+    out: Path,
+    *,
+    stage: str | None = None,
+    with_stability: bool = False,
+) -> ModelCard:
     """Export a run's checkpoint as a model that the service picks up.
 
     Temperature and operating points are fitted on the validation list, figures measured on the
@@ -40,6 +49,7 @@ def release(run: TrainingRun, folder: Path, out: Path, *, stage: str | None = No
         folder: The run's folder.
         out: Folder of models; the model goes to `out / run.name`.
         stage: "stage1", "stage2" or "crt"; the last finished one if None.
+        with_stability: Measure too how often small changes of the test pictures flip the top label.
 
     Returns:
         The card as written.
@@ -77,8 +87,12 @@ def release(run: TrainingRun, folder: Path, out: Path, *, stage: str | None = No
         written = restamp(card, draft)
         written = with_distribution(written, network, draft, parts)
         if parts["test"].samples:
-            results = classify_list(Classifier.load(draft, threads=EXPORT_THREADS), parts["test"])
-            written = replace(written, figures={"test": figures(results)})
+            classifier = Classifier.load(draft, threads=EXPORT_THREADS)
+            measured = {"test": figures(classify_list(classifier, parts["test"]))}
+            plot_reliability(measured["test"], draft / "reliability.svg")
+            if with_stability:
+                measured["stability"] = stability(classifier, parts["test"])
+            written = replace(written, figures=measured)
             (draft / "card.json").write_text(written.to_json(), encoding="utf-8")
         (draft / "README.md").write_text(card_page(written, run), encoding="utf-8")
         if run.model.license_file:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from training.data.tables import read_rows
@@ -29,7 +30,7 @@ def write_report(results: Results, measured: dict[str, Any], folder: Path) -> No
     (folder / "figures.md").write_text(markdown(measured), encoding="utf-8")
     write_predictions(results, folder / "predictions.csv")
     plot_confusion(measured, results.labels, folder / "confusion.png")
-    plot_reliability(results, folder / "reliability.png")
+    plot_reliability(measured, folder / "reliability.png")
     plot_roc(results, folder / "roc.png")
 
 
@@ -95,23 +96,25 @@ def plot_confusion(measured: dict[str, Any], labels: tuple[str, ...], path: Path
     _save(figure, path)
 
 
-def plot_reliability(results: Results, path: Path, bins: int = 10) -> None:
+def plot_reliability(measured: dict[str, Any], path: Path) -> None:
     """Reliability diagram of the top label: how often it is right, by how sure the model is."""
-    confidence = results.probabilities.max(1)
-    correct = results.probabilities.argmax(1) == results.truth
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    number = np.bincount(which, minlength=bins)
-    filled = number > 0
+    rows = measured["reliability"]
+    sure = [row["probability"] for row in rows]
+    right, low, high = (
+        np.array([row["right"][name] for row in rows]) for name in ("value", "low", "high")
+    )
     figure = Figure(figsize=(5, 5))
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], "--", color="gray", label="perfect")
-    axes.plot(
-        np.bincount(which, confidence, bins)[filled] / number[filled],
-        np.bincount(which, correct, bins)[filled] / number[filled],
-        "o-",
-        label="model",
+    spread = [right - low, high - right]
+    axes.errorbar(sure, right, np.clip(spread, 0, None), fmt="o-", capsize=3, label="model")
+    axes.bar(
+        [(row["from"] + row["to"]) / 2 for row in rows],
+        [row["pictures"] / measured["pictures"] for row in rows],
+        [row["to"] - row["from"] for row in rows],
+        alpha=0.2,
+        label="share of the pictures",
     )
-    axes.bar((np.arange(bins) + 0.5) / bins, number / len(correct), 1 / bins, alpha=0.2)
     axes.set(
         xlabel="probability of the top label", ylabel="share correct", xlim=(0, 1), ylim=(0, 1)
     )
@@ -136,4 +139,8 @@ def plot_roc(results: Results, path: Path) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     figure.tight_layout()
-    figure.savefig(path, dpi=90)
+    if path.suffix != ".svg":
+        figure.savefig(path, dpi=90)
+        return
+    with rc_context({"svg.hashsalt": "care"}):  # and no date: the same figures, the same file
+        figure.savefig(path, metadata={"Date": None})

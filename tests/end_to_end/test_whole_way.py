@@ -15,6 +15,7 @@ from models.card import ModelCard
 from models.classifier import Classifier
 from models.store import load_one, model_names, shipped_models
 from tests.lesion_factory import lesion_run, lesion_set
+from training.stability import CHANGES
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -32,7 +33,7 @@ def trained(tmp_path_factory) -> Path:
     run = lesion_run(lesion_set(folder))
     care("train", run, "--data", folder, "--folder", folder / "run")
     where = ("--data", folder, "--models", folder / "models")
-    care("export", run, *where, "--folder", folder / "run")
+    care("export", run, *where, "--folder", folder / "run", "--stability")
     care("evaluate", run, *where, "--out", folder / "report")
     return folder
 
@@ -45,6 +46,10 @@ def test_the_card_holds_what_evaluate_prints(trained):
     assert card.labels == ("disc", "ring", "cross")
     page = (trained / "models" / "lesions" / "README.md").read_text()
     assert f"{printed['mean_class_accuracy']['value']:.3f}" in page
+    assert "](reliability.svg)" in page
+    assert "<svg" in (trained / "models" / "lesions" / "reliability.svg").read_text()
+    assert set(card.figures["stability"]["changes"]) == set(CHANGES)
+    assert all(f"| {change} |" in page for change in CHANGES)
 
 
 def test_the_service_answers_with_the_new_model(trained, monkeypatch):

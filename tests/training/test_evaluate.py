@@ -99,6 +99,17 @@ def test_a_class_without_pictures_has_no_figures_and_breaks_nothing():
     assert "| rare | 0 | - |" in markdown(measured)
 
 
+def test_the_reliability_diagram_has_an_interval_for_every_bin_with_pictures():
+    told = results(np.random.default_rng(2), 400, skill=2.0)
+    rows = figures(told, resamples=50)["reliability"]
+    assert sum(row["pictures"] for row in rows) == 400
+    assert rows[-1]["to"] == 1
+    for row in rows:
+        assert row["from"] <= row["probability"] <= row["to"]
+        assert row["right"]["low"] <= row["right"]["value"] <= row["right"]["high"]
+    assert rows[-1]["right"]["value"] > rows[0]["right"]["value"]
+
+
 def test_a_report_is_read_back_as_it_was_written(tmp_path):
     told = results(np.random.default_rng(1), 40, attention=True)
     write_report(told, figures(told, resamples=20), tmp_path)

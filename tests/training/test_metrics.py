@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 from sklearn import metrics as sklearn
+from sklearn.calibration import calibration_curve
 
 from tests.training.tiny import softmax
 from training import metrics
@@ -92,6 +93,20 @@ def test_the_calibration_error_is_that_of_its_definition(seed):
             accuracy = (scores.argmax(1) == labels)[chosen].mean()
             expected += chosen.mean() * abs(accuracy - scores.max(1)[chosen].mean())
     assert metrics.calibration_error(labels, scores) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_reliability_diagram_is_that_of_scikit_learn(seed):
+    labels, scores = answers(seed, count=300)
+    sure, correct = scores.max(1), scores.argmax(1) == labels
+
+    number, probability, right = metrics.reliability(labels, scores, 10)
+
+    expected_right, expected_probability = calibration_curve(correct, sure, n_bins=10)
+    np.testing.assert_allclose(probability[number > 0], expected_probability)
+    np.testing.assert_allclose(right[number > 0], expected_right)
+    np.testing.assert_array_equal(number, np.histogram(sure, 10, (0, 1))[0])
+    assert np.isnan(right[number == 0]).all()
 
 
 def test_certainty_that_is_right_is_calibrated_and_certainty_that_is_wrong_is_not():
