@@ -6,7 +6,8 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -98,3 +99,14 @@ class Server:
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+
+
+@contextmanager
+def started(models: Path, own: Path, **settings: object) -> Iterator[Server]:
+    """A server while it is needed; its log and what it leaves are in `own`."""
+    running = Server(models, own / "log.txt", **settings)
+    try:
+        running.wait()
+        yield running
+    finally:
+        running.stop()

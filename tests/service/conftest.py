@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from models.card import Accepts
 from models.store import shipped_models
 from tests.models_factory import square_model
-from tests.server import Server, in_this_process
+from tests.server import Server, in_this_process, started
 from tests.service.pictures import png, square
 
 CHEST = Accepts(modalities=("CR", "DX"), body_parts=("CHEST",), views=("AP", "PA"))
@@ -52,25 +52,17 @@ def picture() -> bytes:
     return png(square(300, 500, 60, 420))
 
 
-def started(models: Path, own: Path, **settings: object) -> Iterator[Server]:
-    """A server while it is needed."""
-    running = Server(models, own / "log.txt", **settings)
-    try:
-        running.wait()
-        yield running
-    finally:
-        running.stop()
-
-
 @pytest.fixture(scope="session")
 def server(models_folder, tmp_path_factory) -> Iterator[Server]:
-    yield from started(models_folder, tmp_path_factory.mktemp("server"))
+    with started(models_folder, tmp_path_factory.mktemp("server")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
 def shipped(tmp_path_factory) -> Iterator[Server]:
     """A server with the models of the repository."""
-    yield from started(shipped_models(), tmp_path_factory.mktemp("shipped"))
+    with started(shipped_models(), tmp_path_factory.mktemp("shipped")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

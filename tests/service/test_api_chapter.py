@@ -19,8 +19,7 @@ from service.api import app
 from service.errors import VERDICTS
 from service.gate import OPEN
 from tests.factories import INSTANCE, as_bytes, as_jpeg, make_dicom, make_film
-from tests.server import Server
-from tests.service.conftest import started
+from tests.server import Server, started
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 BEFORE, CHAPTER = re.split("^## The API\n", README, flags=re.MULTILINE)
@@ -77,7 +76,10 @@ def paths(section: str) -> set[str]:
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory) -> Iterator[Server]:
     """A server that asks for a key."""
-    yield from started(shipped_models(), tmp_path_factory.mktemp("locked"), api_keys=f"us:{KEY}")
+    with started(
+        shipped_models(), tmp_path_factory.mktemp("locked"), api_keys=f"us:{KEY}"
+    ) as running:
+        yield running
 
 
 @pytest.fixture

@@ -18,8 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from uvicorn.server import ServerState
 
 from service.intake import Intake, take_body
-from tests.server import Server
-from tests.service.conftest import started
+from tests.server import Server, started
 from tests.service.pictures import film, png, square
 
 FILM = film(square(1000, 1100, 20, 30))
@@ -217,7 +216,8 @@ def test_who_leaves_within_a_body_leaves_its_place(server, sent):
 def hasty(models_folder, tmp_path_factory) -> Iterator[Server]:
     """A server with little patience and little room."""
     own = tmp_path_factory.mktemp("hasty")
-    yield from started(models_folder, own, upload_timeout_s=1.5, max_upload_mb=1.5)
+    with started(models_folder, own, upload_timeout_s=1.5, max_upload_mb=1.5) as running:
+        yield running
 
 
 @pytest.mark.parametrize("sent", [0, 100, 600_000])

@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.server import Server
+from tests.server import Server, started
 from tests.service.pictures import png
 
 SLOW = png(np.zeros((9000, 9000), np.uint8))
@@ -18,13 +18,10 @@ SLOW = png(np.zeros((9000, 9000), np.uint8))
 @pytest.fixture(scope="module")
 def narrow(models_folder, tmp_path_factory) -> Iterator[Server]:
     """A server that works on one picture and lets three more wait; then it is ended."""
-    log = tmp_path_factory.mktemp("narrow") / "log.txt"
-    running = Server(models_folder, log, concurrency=1, queue=3)
-    try:
-        running.wait()
+    with started(
+        models_folder, tmp_path_factory.mktemp("narrow"), concurrency=1, queue=3
+    ) as running:
         yield running
-    finally:
-        running.stop()
 
 
 def classify(server: Server) -> tuple[httpx.Response, float]:

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.settings import Settings
-from tests.server import Server
+from tests.server import Server, started
 from tests.service.pictures import film, square
 
 PREFIX = "/care"
@@ -64,13 +64,8 @@ def proxy(service: str, *, strips: bool) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def prefixed(models_folder, tmp_path_factory) -> Iterator[Server]:
-    log = tmp_path_factory.mktemp("prefixed") / "log.txt"
-    running = Server(models_folder, log, root_path=PREFIX)
-    try:
-        running.wait()
+    with started(models_folder, tmp_path_factory.mktemp("prefixed"), root_path=PREFIX) as running:
         yield running
-    finally:
-        running.stop()
 
 
 @pytest.fixture(params=[True, False], ids=["stripped", "passed on"])

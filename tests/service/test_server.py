@@ -14,7 +14,7 @@ from pydicom import dcmread
 from pydicom.uid import RLELossless
 
 from tests.models_factory import square_model
-from tests.server import Server
+from tests.server import started
 from tests.service.pictures import film, png, square
 
 NAME = "Canary^Birdie"
@@ -179,9 +179,7 @@ def test_a_broken_model_keeps_the_service_from_being_ready(tmp_path):
         file.write(b"\0")
     shutil.copytree(broken, models / "odd")
     (models / "odd" / "card.json").write_text(json.dumps({"name": "odd"}))
-    server = Server(models, tmp_path / "log.txt")
-    try:
-        server.wait()
+    with started(models, tmp_path) as server:
         post = {"files": {"image": film(square(64, 64, 8, 8))}}
 
         assert httpx.get(f"{server.url}/livez").status_code == 200
@@ -198,5 +196,3 @@ def test_a_broken_model_keeps_the_service_from_being_ready(tmp_path):
                 assert answer.json()["error"]["code"] == "model_unavailable"
         assert "model tampered is broken" in server.log
         assert "model odd is broken" in server.log
-    finally:
-        server.stop()

@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 
 from models.store import shipped_models
-from tests.server import Server, in_this_process
+from tests.server import Server, in_this_process, started
 from tests.soak.clients import ask_all
 from tests.soak.questions import Question, bad, chosen, good
 from tests.soak.report import Run, written
@@ -65,21 +65,16 @@ def main() -> int:
     models = shipped_models()
     os.environ["CARE_MODELS"] = str(models)
     asked, wrong = good(in_this_process(), models), bad()
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server(models, Path(folder) / "log.txt")
-        try:
-            server.wait()
-            runs = [
-                soak(
-                    server,
-                    chosen(asked, wrong, arguments.bad, arguments.seed + clients),
-                    requests=arguments.requests,
-                    clients=clients,
-                )
-                for clients in arguments.clients
-            ]
-        finally:
-            server.stop()
+    with tempfile.TemporaryDirectory() as folder, started(models, Path(folder)) as server:
+        runs = [
+            soak(
+                server,
+                chosen(asked, wrong, arguments.bad, arguments.seed + clients),
+                requests=arguments.requests,
+                clients=clients,
+            )
+            for clients in arguments.clients
+        ]
     report = written(runs, " ".join(["python -m tests.soak", *sys.argv[1:]]))
     print(report)
     if arguments.report:

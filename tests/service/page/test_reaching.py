@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.server import Server
+from tests.server import Server, started
 from tests.service.page.conftest import SKIN, choose, watched
 
 KEY = "page-key-0123456789"
@@ -12,13 +12,10 @@ KEY = "page-key-0123456789"
 
 @pytest.fixture(scope="module")
 def locked(models_folder, tmp_path_factory) -> Iterator[Server]:
-    log = tmp_path_factory.mktemp("locked") / "log.txt"
-    running = Server(models_folder, log, api_keys=f"ward:{KEY}")
-    try:
-        running.wait()
+    with started(
+        models_folder, tmp_path_factory.mktemp("locked"), api_keys=f"ward:{KEY}"
+    ) as running:
         yield running
-    finally:
-        running.stop()
 
 
 def enter(page, key: str) -> None:
