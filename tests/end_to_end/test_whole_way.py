@@ -27,7 +27,7 @@ def care(*arguments: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
+def trained(one_thread, tmp_path_factory) -> Path:
     """A data set, and the model made of it, both in one folder."""
     folder = tmp_path_factory.mktemp("whole-way")
     run = lesion_run(lesion_set(folder))
