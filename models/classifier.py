@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -221,19 +221,21 @@ class Classifier:
     def predictions(self, outputs: Outputs, placements: Sequence[Placement]) -> list[Prediction]:
         """Turn the graph's outputs into predictions, one per placement."""
         probabilities = softmax(outputs.logits.astype(np.float64) / self.card.temperature)
-        found = [
-            Prediction(self.card.labels, probabilities[n], outputs.cams[n], placement, embedding)
-            for n, (placement, embedding) in enumerate(
-                zip(placements, outputs.embedding, strict=True)
-            )
-        ]
-        if self._distribution is None:
-            return found
-        distances = self._distribution.distance(outputs.embedding)
-        limit = float(self._distribution.threshold)
+        distances, limit = [None] * len(placements), 0.0
+        if self._distribution is not None:
+            distances = self._distribution.distance(outputs.embedding).tolist()
+            limit = float(self._distribution.threshold)
         return [
-            replace(one, distance=float(distance), in_distribution=bool(distance <= limit))
-            for one, distance in zip(found, distances, strict=True)
+            Prediction(
+                labels=self.card.labels,
+                probabilities=probabilities[n],
+                cams=outputs.cams[n],
+                placement=placement,
+                embedding=outputs.embedding[n],
+                distance=distance,
+                in_distribution=None if distance is None else distance <= limit,
+            )
+            for n, (placement, distance) in enumerate(zip(placements, distances, strict=True))
         ]
 
 

@@ -23,13 +23,15 @@ class Distribution:
     variance for all the others. So the file is small, and what no training picture ever showed
     counts most.
 
+    Arrays are float32 in the file, float64 once they are loaded.
+
     Attributes:
-        center: Mean of the training embeddings, float32 (K,).
-        basis: Principal directions of the within-class covariance, orthonormal, float32 (K, R).
-        variances: Variance along each, float32 (R,).
-        rest: Variance along any other direction, float32 ().
-        means: Class means, relative to `center`, float32 (C, K).
-        threshold: Distance that 95 % of the validation pictures do not exceed, float32 ().
+        center: Mean of the training embeddings, (K,).
+        basis: Principal directions of the within-class covariance, orthonormal, (K, R).
+        variances: Variance along each, (R,).
+        rest: Variance along any other direction, ().
+        means: Class means, relative to `center`, (C, K).
+        threshold: Distance that 95 % of the validation pictures do not exceed, ().
     """
 
     center: np.ndarray
@@ -47,7 +49,7 @@ class Distribution:
         """
         known = embeddings[:, None, : len(self.center)].astype(np.float64)
         apart = known - self.center - self.means  # (N, C, K)
-        along = apart @ self.basis.astype(np.float64)
+        along = apart @ self.basis
         beside = (apart**2).sum(2) - (along**2).sum(2)
         squared = (along**2 / self.variances).sum(2) + beside.clip(0) / float(self.rest)
         return np.sqrt(squared.min(1))
@@ -74,6 +76,7 @@ class Distribution:
             raise BrokenModel(f"{name} has digest {digest}, the card says {sha256}")
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                return cls(**arrays)
+                # once, not with every picture: distances are float64
+                return cls(**{name: arrays[name].astype(np.float64) for name in arrays})
         except (ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
             raise BrokenModel(f"{name}: not the statistics of a model's embedding") from error

@@ -7,7 +7,8 @@ from http import HTTPStatus
 from urllib.parse import quote
 
 import numpy as np
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
+from pydantic import BaseModel
 
 from imaging.image import MedicalImage, Voi
 from imaging.overlay import encode, overlay, shrink
@@ -47,7 +48,7 @@ LAYER_SIDE = 320
 
 def classification(reading: Reading, options: ClassifyOptions, request_id: str) -> Response:
     """The answer of /classify."""
-    return JSONResponse(_report(reading, request_id).model_dump())
+    return _json(_report(reading, request_id))
 
 
 def batch_item(reading: Reading, request_id: str) -> BatchItem:
@@ -70,7 +71,7 @@ def explanation(reading: Reading, options: ExplainOptions, request_id: str) -> R
         shown = reading.shown(options.display_window)
         picture = shrink(shown.pixels, options.max_side)
         if options.output == "layers":
-            return JSONResponse(_layers(reading, shown, picture, request_id).model_dump())
+            return _json(_layers(reading, shown, picture, request_id))
         maps = [reading.prediction.heatmap(target, picture.shape[:2]) for target in targets]
         if options.output == "heatmap":
             drawn = [_gray(heatmap) for heatmap, _ in maps]
@@ -82,7 +83,7 @@ def explanation(reading: Reading, options: ExplainOptions, request_id: str) -> R
         peaks = [peak for _, peak in maps]
         if options.output == "json":
             report = _explained(reading, shown, targets, peaks, drawn, options, request_id)
-            return JSONResponse(report.model_dump())
+            return _json(report)
         side_by_side = np.hstack(drawn)
         if options.output == "dicom":
             content, kind = secondary_capture(reading, side_by_side, targets, options), DICOM
@@ -178,6 +179,10 @@ def _report(reading: Reading, request_id: str) -> ClassifyReport:
         remark=UNLIKE if reading.unlike else None,
         request_id=request_id,
     )
+
+
+def _json(report: BaseModel) -> Response:
+    return Response(report.model_dump_json(), media_type="application/json")
 
 
 def _voi(voi: Voi | None) -> VoiReport | None:
