@@ -257,9 +257,12 @@ def test_the_server_takes_bodies_in_this_way():
 
     config = uvicorn.Config(lambda: None)
     config.load()
-    protocol = config.http_protocol_class(config=config, server_state=ServerState(), app_state={})
 
-    assert isinstance(protocol, Intake)
+    async def connected() -> asyncio.BaseProtocol:
+        given = {"config": config, "server_state": ServerState(), "app_state": {}}
+        return config.http_protocol_class(**given)
+
+    assert isinstance(asyncio.run(connected()), Intake)
 
 
 class Transport(asyncio.Transport):
