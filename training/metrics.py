@@ -71,11 +71,8 @@ def average_precision(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Expected calibration error of the top label, 15 bins (Guo et al. 2017, equation 3)."""
-    confidence = probabilities.max(1)
-    correct = probabilities.argmax(1) == labels
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bins, correct - confidence, minlength=BINS)
-    return float(np.abs(gaps).sum() / len(labels))
+    number, sure, right = reliability(labels, probabilities, BINS)
+    return float(np.nansum(number * np.abs(right - sure)) / len(labels))
 
 
 def reliability(
