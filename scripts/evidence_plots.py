@@ -19,6 +19,7 @@ import matplotlib.pyplot as plt
 
 from training.compare import compare
 from training.evaluate import RESAMPLES
+from training.report import save_figure
 from training.reproduce.cells import results_of
 from training.reproduce.tables import pooled
 
@@ -82,9 +83,7 @@ def draw(name: str, found: list[Pair], out: Path, resamples: int) -> None:
     panels[0][0].invert_yaxis()
     figure.supxlabel("difference in percentage points, 95 % interval", fontsize=8)
     figure.suptitle(name, fontsize=10)
-    figure.tight_layout()
-    with plt.rc_context({"svg.hashsalt": "care"}):  # and no date: the same figures, the same file
-        figure.savefig(out, metadata={"Date": None})
+    save_figure(figure, out)
     plt.close(figure)
 
 

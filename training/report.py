@@ -93,7 +93,7 @@ def plot_confusion(measured: dict[str, Any], labels: tuple[str, ...], path: Path
     axes.set_xticks(ticks, labels, rotation=45, ha="right")
     axes.set_yticks(ticks, labels)
     axes.set(xlabel="called", ylabel="true")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_reliability(measured: dict[str, Any], path: Path) -> None:
@@ -119,7 +119,7 @@ def plot_reliability(measured: dict[str, Any], path: Path) -> None:
         xlabel="probability of the top label", ylabel="share correct", xlim=(0, 1), ylim=(0, 1)
     )
     axes.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_roc(results: Results, path: Path) -> None:
@@ -134,13 +134,14 @@ def plot_roc(results: Results, path: Path) -> None:
     axes.plot([0, 1], [0, 1], "--", color="gray")
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1))
     axes.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as its suffix says; an SVG is the same file for the same figure."""
     figure.tight_layout()
     if path.suffix != ".svg":
         figure.savefig(path, dpi=90)
         return
-    with rc_context({"svg.hashsalt": "care"}):  # and no date: the same figures, the same file
+    with rc_context({"svg.hashsalt": "care"}):  # and no date
         figure.savefig(path, metadata={"Date": None})
