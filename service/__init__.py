@@ -16,6 +16,7 @@
     gate.py          who gets in: API keys, and pages of other origins
     prefix.py        under a path prefix, behind a proxy
     waiting_room.py  how many requests are worked on, and how many may wait
+    crew.py          the threads that work beside the event loop
     batcher.py       pictures of concurrent requests share a run of the model
     allocator.py     what the C library does with the memory of films
     log.py           the log, as JSON

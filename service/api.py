@@ -117,7 +117,8 @@ class CareService:
 
     @bentoml.on_shutdown
     def close(self) -> None:
-        """End the processes that decode."""
+        """End the threads that work and the processes that decode."""
+        self.waiting_room.close()
         self.room.close()
 
     async def answer(

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-import anyio
-
+from service.crew import Crew
 from service.errors import Overloaded
 from service.metrics import WAITING, WORKING
 
@@ -29,7 +28,7 @@ class WaitingRoom:
     """
 
     def __init__(self, seats: int, queue: int) -> None:
-        self._limiter = anyio.CapacityLimiter(seats)
+        self._crew = Crew(seats)
         self._seats = seats
         self._places = seats + queue
         self._taken = 0
@@ -68,4 +67,8 @@ class WaitingRoom:
                 taken = time.monotonic() - start
                 self._seconds = INERTIA * self._seconds + (1 - INERTIA) * taken
 
-        return await anyio.to_thread.run_sync(seated, limiter=self._limiter)
+        return await self._crew.do(seated)
+
+    def close(self) -> None:
+        """End the threads once all work is done."""
+        self._crew.close()
