@@ -33,7 +33,7 @@ def reproduce(
     table: Annotated[
         str,
         typer.Argument(
-            help="table1 to table4, figure2, boxes, compare or ablation_deep_pneumonia."
+            help="table1 to table4, figure2, boxes, options, compare or ablation_deep_pneumonia."
         ),
     ],
     run: RunFile,

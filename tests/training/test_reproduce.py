@@ -128,6 +128,69 @@ def test_the_arms_differ_in_attention_and_in_nothing_else(table, data):
         ]
 
 
+def test_an_option_changes_one_thing_of_the_run(data):
+    base = base_run(data)
+    grid = GRIDS["options"](base, Choices())
+    runs = {cell.name: asdict(cell.run(base, 0)) for cell in grid.cells}
+
+    def changes(one: str, other: str) -> set[str]:
+        ours, theirs = runs[one], runs[other]
+        return {
+            f"{section}.{key}"
+            for section in ours
+            if isinstance(ours[section], dict)
+            for key in ours[section]
+            if ours[section][key] != theirs[section][key]
+        }
+
+    assert changes("tau-0.9", "csl-care") == {"attention.tau"}
+    assert changes("lambda-0.0", "csl-care") == {"attention.lam"}
+    assert changes("head", "csl-care") == {"attention.head_learns"}
+    assert changes("all", "csl-care") == {"attention.attend"}
+    assert changes("all-head", "all") == {"attention.head_learns"}
+    assert changes("previous", "csl-care") == {"network.map_layer"}
+    assert changes("longer", "csl") == {"stage2.epochs", "stage2.patience"}
+    assert changes("uniform", "csl") == {"loss.name", "sampler.name"}
+    assert changes("larger", "csl") == {"input.size"}
+    for name in ("longer", "uniform", "larger"):
+        assert changes(f"{name}-care", name) == {"attention.attend"}
+
+
+def test_options_that_the_run_has_are_no_rows_of_their_own(data):
+    own = 'attention.attend="all"', "attention.tau=0.7", 'network.map_layer="previous"'
+    names = {cell.name for cell in GRIDS["options"](base_run(data, *own), Choices()).cells}
+
+    assert "tau-0.5" in names
+    assert not {"tau-0.7", "all", "all-head", "previous"} & names
+
+
+def test_options_are_told_on_the_validation_list_and_leave_the_test_list_alone(
+    tmp_path, data, monkeypatch
+):
+    base = base_run(data)
+    reproduction = asked("options", base, tmp_path)
+    first = next(reproduction.trials())
+    seen = []
+    look = cells.look
+    monkeypatch.setattr(
+        cells,
+        "look",
+        lambda network, samples, pictures: (
+            seen.extend(samples.samples) or look(network, samples, pictures)
+        ),
+    )
+
+    record = cells.run_trial(first, reproduction.reference, reproduction.places)
+
+    names = {part: {item.name for item in subset.samples} for part, subset in first.parts.items()}
+    assert set(record["predictions"]["image"]) == names["validation"]
+    assert not {item.name for item in seen} & names["test"]
+    assert record["figures"]["mean_class_accuracy"]["value"] == pytest.approx(
+        record["validation"]["mean_class_accuracy"], abs=1e-4
+    )
+    assert "on the validation lists" in reproduction.write_table(resamples=20).read_text()
+
+
 def test_both_arms_start_from_one_first_stage(figure2):
     folder, trained = figure2
 

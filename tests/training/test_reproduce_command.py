@@ -91,6 +91,8 @@ def test_every_table_runs_through_and_shares_what_it_can(run, monkeypatch):
         "table4": (0, 4),  # alpha 0 and 0.5 are
         "figure2": (1, 2),  # one seed is
         "boxes": (0, 5),  # the middle, and four kinds of saliency
+        # tau, lambda, head, all boxes without and with it, layer before; longer, uniform, larger
+        "options": (3, 3 + 2 + 1 + 2 + 1 + 3 * 2),
     }
     assert {*new, "compare", "ablation_deep_pneumonia"} == set(GRIDS)
     for table, (firsts, seconds) in new.items():

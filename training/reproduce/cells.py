@@ -56,7 +56,7 @@ def run_trial(trial: Trial, reference: SampleList, places: Places) -> dict[str, 
         stages[stage.name] = taken | {"load": load_of(trial, stage)}
     start = time.perf_counter()
     results, validation = measure(trial, folder, reference, places.cache)
-    looked = len(trial.parts["validation"].samples) + len(trial.parts["test"].samples)
+    looked = len(trial.parts["validation"].samples) + len(trial.parts[trial.part].samples)
     made = recipe(trial.run, trial.parts, trial.last)
     record = {
         "table": trial.grid,
@@ -137,7 +137,7 @@ def rare_labels(trial: Trial) -> list[str]:
 def measure(
     trial: Trial, folder: Path, reference: SampleList, cache: Path
 ) -> tuple[Results, float]:
-    """What a trained trial says of its test list, calibrated on its validation list.
+    """What a trained trial says of the list it is told of, calibrated on its validation list.
 
     Returns:
         That, and the mean class accuracy on the validation list, by which trials are chosen.
@@ -150,7 +150,7 @@ def measure(
     known, logits, _ = look(network, trial.parts["validation"], pictures)
     validation = round(mean_class_accuracy(known, logits), DIGITS)
     temperature = fit_temperature(known, logits)
-    tested = reference.subset({item.name for item in trial.parts["test"].samples})
+    tested = reference.subset({item.name for item in trial.parts[trial.part].samples})
     truth, logits, maps = look(network, tested, pictures)
     probabilities = softmax(logits.astype(np.float64) / temperature).round(DIGITS)
     # numbered over all pictures: a patient has the same number whatever the seed

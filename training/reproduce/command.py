@@ -71,8 +71,8 @@ class Reproduction:
         reference = load_samples(base.data)
         lists = {seed: split_of(replace(base, seed=seed), reference) for seed in seeds}
         for parts in lists.values():
-            if not parts["test"].samples:
-                raise DataError("the test list is empty: nothing can be measured")
+            if not parts[grid.part].samples:
+                raise DataError(f"the {grid.part} list is empty: nothing can be measured")
             attended = attended_labels(base.attention, parts["train"])
             boxed = [item for item in parts["train"].samples if len(item.boxes)]
             needed = grid.attends and any(cell.boxes_by is None for cell in grid.cells[1:])

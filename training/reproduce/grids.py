@@ -17,6 +17,7 @@ from training.errors import ConfigError
 from training.network import is_file
 from training.reproduce.ablation import ablation
 from training.reproduce.comparison import comparison
+from training.reproduce.options import options
 from training.reproduce.paper import TABLE1, TABLE2, TABLE3, TABLE4, Published
 from training.reproduce.rows import CSL, WITHOUT_CARE, Cell, Choices, Grid
 
@@ -163,6 +164,7 @@ GRIDS: dict[str, Callable[[TrainingRun, Choices], Grid]] = {
     "table4": alphas,
     "figure2": activation_maps,
     "boxes": box_sources,
+    "options": options,
     "compare": comparison,
     "ablation_deep_pneumonia": ablation,
 }

@@ -128,7 +128,7 @@ def make_plan(trials: Iterable[Trial], places: Places) -> Plan:
             if str(folder) not in begun and not (folder / f"{stage.name}.json").exists():
                 stages[stage.name] = paces[load].epoch * stage.settings.epochs
             begun.add(str(folder))
-        looked = sum(len(trial.parts[part].samples) for part in ("validation", "test"))
+        looked = sum(len(trial.parts[part].samples) for part in ("validation", trial.part))
         steps.append(Step(trial, False, stages, paces[load].look * looked))
     return Plan(steps, paces)
 

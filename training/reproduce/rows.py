@@ -100,6 +100,7 @@ class Grid:
         about: What else its readers have to know.
         attends: Whether the attention loss has a part in it.
         baseline: Name of the cell whose seconds per epoch the others' are told in; "" for none.
+        part: Which list its figures are told of, "test" or "validation".
     """
 
     name: str
@@ -108,6 +109,7 @@ class Grid:
     about: str = ""
     attends: bool = True
     baseline: str = ""
+    part: str = "test"
 
 
 def changed(run: TrainingRun, settings: Mapping[str, Any]) -> TrainingRun:

@@ -51,10 +51,10 @@ def _about(grid: Grid, records: Records) -> str:
     else:
         text += "MCA is the mean class accuracy. Figures are mean "
     text += (
-        f"± standard deviation over the seeds, on the test lists; rare: {rare}. ECE is the "
+        f"± standard deviation over the seeds, on the {grid.part} lists; rare: {rare}. ECE is the "
         "expected calibration error after temperature scaling. Pointing game, energy inside the "
-        "boxes and blank maps are those of the ReLU'd map of the true class, on test pictures with "
-        "boxes."
+        "boxes and blank maps are those of the ReLU'd map of the true class, on pictures of these "
+        "lists with boxes."
     )
     if grid.baseline:
         text += (

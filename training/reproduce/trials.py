@@ -78,6 +78,7 @@ class Trial:
         parts: Its train, validation and test lists.
         config: Digest of the settings, initial weights and boxes.
         split: Digest of the lists.
+        part: Which of them its figures are told of.
     """
 
     grid: str
@@ -88,6 +89,7 @@ class Trial:
     parts: Parts
     config: str
     split: str
+    part: str
 
     def file(self, places: Places) -> Path:
         """Where its result goes."""
@@ -159,6 +161,7 @@ def make_trial(
         parts=parts,
         config=config_digest(run, samples),
         split=split_digest(parts),
+        part=grid.part,
     )
 
 
