@@ -1,15 +1,34 @@
 """The scripts of the evidence: which pictures take part, and what is drawn of the results."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from scripts.evidence_plots import draw, pairs
 from scripts.subset_lists import draw as draw_part
 from tests.training.test_evaluate import results
 from tests.training.tiny import sample, sample_list
+from training.config import TrainingRun
 from training.reproduce.cells import to_plain
+from training.reproduce.comparison import recipe
+from training.reproduce.rows import RECIPES, Choices
+
+EVIDENCE = Path(__file__).parent.parent / "evidence"
+
+
+@pytest.mark.parametrize("method", ["deep-pneumonia", "proco", "ecl"])
+def test_a_method_is_compared_by_its_own_run_but_for_a_shorter_pre_training(method):
+    run = TrainingRun.load(EVIDENCE / "ham10000.toml", settings=("data.root=DATA",))
+    own = recipe(method, run, Choices(recipes=RECIPES))
+    compared = recipe(method, run, Choices(recipes=EVIDENCE / "recipes"))
+
+    if method == "deep-pneumonia":
+        assert compared["pretraining"].epochs < own["pretraining"].epochs
+        compared["pretraining"] = replace(compared["pretraining"], epochs=own["pretraining"].epochs)
+    assert compared == own
 
 
 def test_a_part_of_a_set_has_whole_groups_and_all_of_the_labels_asked_for():
