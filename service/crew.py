@@ -11,9 +11,9 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 Result = TypeVar("Result")
 
@@ -21,33 +21,20 @@ BURST = 0.01
 """Seconds that a result is held back at most, while jobs wait."""
 
 
-class Job(Generic[Result]):
-    """Something to do in a thread, and the future of whoever waits for it on the event loop."""
+class Asked(NamedTuple):
+    """A job, the context it belongs to, and the future of whoever waits for it on the loop."""
 
-    def __init__(self, do: Callable[[], Result], future: asyncio.Future[Result]) -> None:
-        self.future = future
-        self._do = do
-        self._context = copy_context()
+    job: Callable[[], Any]
+    context: Context
+    future: asyncio.Future[Any]
 
-    def run(self) -> None:
-        """Do it; in a thread."""
-        try:
-            self._result = self._context.run(self._do)
-            self._error: BaseException | None = None
-        except StopIteration as error:  # the one that a future does not take
-            self._error = RuntimeError("a job ended in StopIteration")
-            self._error.__cause__ = error
-        except BaseException as error:  # whoever waits is to have it, whatever it is
-            self._error = error
 
-    def tell(self) -> None:
-        """Tell who waits, if anybody still does; on the event loop."""
-        if self.future.done():
-            return
-        if self._error is None:
-            self.future.set_result(self._result)
-        else:
-            self.future.set_exception(self._error)
+class Done(NamedTuple):
+    """What came of a job: a result, or an error."""
+
+    future: asyncio.Future[Any]
+    result: Any
+    error: BaseException | None
 
 
 class Crew:
@@ -60,8 +47,8 @@ class Crew:
     def __init__(self, size: int) -> None:
         self._size = size
         self._under_way = 0
-        self._waiting: SimpleQueue[Job[Any] | None] = SimpleQueue()
-        self._done: deque[Job[Any]] = deque()
+        self._waiting: SimpleQueue[Asked | None] = SimpleQueue()
+        self._done: deque[Done] = deque()
         self._planned = False  # whether the loop will hand over of its own accord
         for number in range(size):
             threading.Thread(target=self._serve, daemon=True, name=f"crew-{number}").start()
@@ -71,10 +58,13 @@ class Crew:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         self._under_way += 1
-        self._waiting.put(Job(job, future))
+        self._waiting.put(Asked(job, copy_context(), future))
         if self._under_way > self._size and not self._planned:
             self._plan(loop)
-        return await future
+        try:
+            return await future
+        finally:
+            del future, job  # an error knows this frame, and the future the error
 
     def close(self) -> None:
         """End the threads once all that waits is done."""
@@ -82,15 +72,32 @@ class Crew:
             self._waiting.put(None)
 
     def _serve(self) -> None:
-        while (job := self._waiting.get()) is not None:
-            if not job.future.cancelled():
-                job.run()
-            loop = job.future.get_loop()
-            self._done.append(job)
-            # In this order, and the other way round in _hand_over, nothing is left lying.
-            if not self._planned or self._waiting.empty():
-                with suppress(RuntimeError):  # the loop has ended: nobody waits any more
-                    loop.call_soon_threadsafe(self._hand_over, loop)
+        # Nothing of a job is kept while the thread waits for the next one: it holds a picture.
+        while self._work(self._waiting.get()):
+            pass
+
+    def _work(self, asked: Asked | None) -> bool:
+        """Do a job, and see to it that it is handed over; False if there are to be no more."""
+        if asked is None:
+            return False
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            if not asked.future.cancelled():
+                result = asked.context.run(asked.job)
+        except StopIteration as problem:  # the one that a future does not take
+            error = RuntimeError("a job ended in StopIteration")
+            error.__cause__ = problem
+        except BaseException as problem:  # whoever waits is to have it, whatever it is
+            error = problem
+        self._done.append(Done(asked.future, result, error))
+        del error  # it knows this frame: they would keep each other, and the job
+        # In this order, and the other way round in _hand_over, nothing is left lying.
+        if not self._planned or self._waiting.empty():
+            loop = asked.future.get_loop()
+            with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+                loop.call_soon_threadsafe(self._hand_over, loop)
+        return True
 
     def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
         self._planned = True
@@ -100,6 +107,12 @@ class Crew:
         self._planned = False
         while self._done:
             self._under_way -= 1
-            self._done.popleft().tell()
+            future, result, error = self._done.popleft()
+            if future.done():  # whoever asked has gone
+                continue
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
         if not self._waiting.empty():
             self._plan(loop)

@@ -1,8 +1,11 @@
 """The threads beside the event loop: what is done comes back, soon, and in bursts."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 
 import pytest
@@ -121,6 +124,36 @@ def test_while_jobs_wait_results_come_in_bursts_and_else_at_once(
     alone, together = asyncio.run(ask())
     assert alone == 10
     assert together <= SIZE  # only by those that found nothing left to do
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_of_a_job_is_kept_behind_its_answer(crew: Crew, fails: bool) -> None:
+    """A job holds a film and its answer: kept until the garbage is collected, they add up."""
+
+    class Film:
+        pass
+
+    async def ask() -> bool:
+        film = Film()
+        known = weakref.ref(film)
+
+        def job(film: Film = film) -> Film:
+            if fails:
+                raise ValueError("no film")
+            return film
+
+        del film
+        with suppress(ValueError):
+            await crew.do(job)
+        del job
+        await crew.do(lambda: None)  # in either thread: the other one waits
+        return known() is None
+
+    gc.disable()
+    try:
+        assert asyncio.run(ask())
+    finally:
+        gc.enable()
 
 
 def test_a_job_that_nobody_waits_for_any_more_is_not_begun(crew: Crew) -> None:
