@@ -91,10 +91,10 @@ class Crew:
         except BaseException as problem:  # whoever waits is to have it, whatever it is
             error = problem
         self._done.append(Done(asked.future, result, error))
-        del error  # it knows this frame: they would keep each other, and the job
+        loop = asked.future.get_loop()
+        del asked, result, error  # an error knows this frame: they would keep each other
         # In this order, and the other way round in _hand_over, nothing is left lying.
         if not self._planned or self._waiting.empty():
-            loop = asked.future.get_loop()
             with suppress(RuntimeError):  # the loop has ended: nobody waits any more
                 loop.call_soon_threadsafe(self._hand_over, loop)
         return True

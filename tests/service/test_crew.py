@@ -13,7 +13,7 @@ import pytest
 from service.crew import Crew
 
 SIZE = 2
-TIMEOUT = 20
+TIMEOUT = 10
 
 
 @pytest.fixture
@@ -146,8 +146,10 @@ def test_nothing_of_a_job_is_kept_behind_its_answer(crew: Crew, fails: bool) -> 
         with suppress(ValueError):
             await crew.do(job)
         del job
-        await crew.do(lambda: None)  # in either thread: the other one waits
-        return known() is None
+        async with asyncio.timeout(TIMEOUT):
+            while known() is not None:  # the thread has yet to come back for more
+                await asyncio.sleep(0.001)
+        return True
 
     gc.disable()
     try:
