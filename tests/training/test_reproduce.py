@@ -23,7 +23,7 @@ from training.reproduce.paper import TABLE1, TABLE2, TABLE3, TABLE4
 from training.reproduce.plan import Pace
 from training.reproduce.rows import WITHOUT_CARE, Choices
 from training.reproduce.tables import paired_rows, pooled, spread
-from training.reproduce.trials import Places, unusual
+from training.reproduce.trials import Places, make_boxes, unusual
 
 SMALL = ("stage1.epochs=1", "stage2.epochs=1", "sampler.epoch_pictures=18")
 
@@ -256,6 +256,18 @@ def test_boxes_drawn_anew_are_learnt_anew_under_the_same_name(tmp_path, data):
     (without, with_care, first), (without_again, with_care_again, first_again) = folders
     assert (without, first) == (without_again, first_again)
     assert with_care != with_care_again
+
+
+def test_boxes_made_by_machine_are_found_wherever_the_pictures_lie(tmp_path, data, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here = Places(Path("results"), Path("work"), Path("cache"))
+    base = base_run(data)
+    reproduction = Reproduction.of("boxes", base, (0,), here, Choices())
+    middle = next(cell for cell in reproduction.grid.cells if cell.name == "boxes-center")
+
+    make_boxes(middle, base, here)
+
+    assert all(len(item.boxes) for item in reproduction.trial(middle, 0).samples.samples)
 
 
 def test_a_cell_that_another_table_has_trained_is_only_measured(figure2, data, no_training):

@@ -146,7 +146,7 @@ def make_trial(
     run, samples = cell.run(base, seed), reference
     if cell.boxes_by is not None:
         made = boxes_file(cell.boxes_by, base, places)
-        run = changed(run, {"data.boxes": str(made) if made.exists() else ""})
+        run = changed(run, {"data.boxes": str(made.resolve()) if made.exists() else ""})
         samples = load_samples(run.data)
         parts = {
             part: samples.subset({item.name for item in subset.samples})
