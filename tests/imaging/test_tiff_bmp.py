@@ -166,6 +166,21 @@ def test_the_fourth_byte_of_a_bmp_is_no_transparency():
     )
 
 
+@pytest.mark.parametrize("header", [40, 52])
+@pytest.mark.parametrize("fourth", [0, 99])
+def test_nor_is_it_where_masks_say_which_bits_are_red_green_and_blue(header, fourth):
+    turned = COLOR[..., ::-1]
+    data = written(np.dstack([turned, np.full_like(GRAY, fourth)]), "BMP")
+    masks = struct.pack("<III", 0xFF, 0xFF00, 0xFF0000)
+    copy = bytearray(data[:54] + masks + data[54:])
+    struct.pack_into("<II", copy, 10, 66, header)
+    struct.pack_into("<I", copy, 30, 3)
+
+    np.testing.assert_array_equal(read_image(bytes(copy)).pixels, COLOR)
+    with pytest.raises(UnreadableImage, match="truncated BMP"):
+        read_image(bytes(copy[:-1]))
+
+
 @pytest.mark.parametrize(
     "data",
     [
