@@ -103,6 +103,25 @@ def test_a_tiff_of_several_pages_is_refused_by_their_number():
         open_image(data)
 
 
+def test_colors_in_planes_are_put_together_or_refused_by_name():
+    def in_planes(picture: np.ndarray) -> bytes:
+        """One strip a plane, none compressed."""
+        planes = [np.ascontiguousarray(picture[..., index]).tobytes() for index in range(3)]
+        length, bits = len(planes[0]), 8 * picture.itemsize
+        entries = [
+            *((256, 4, 1, 64), (257, 4, 1, 40), (258, 3, 1, bits), (259, 3, 1, 1), (262, 3, 1, 2)),
+            *((273, 4, 3, 8), (277, 3, 1, 3), (278, 4, 1, 40), (279, 4, 3, 20), (284, 3, 1, 2)),
+        ]
+        lists = struct.pack("<6I", *(32 + length * index for index in range(3)), *[length] * 3)
+        data = b"II*\0" + struct.pack("<I", 32 + 3 * length) + lists + b"".join(planes)
+        data += struct.pack("<H", len(entries))
+        return data + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+
+    np.testing.assert_array_equal(read_image(in_planes(COLOR)).pixels, COLOR)
+    with pytest.raises(UnsupportedImage, match="16 bits in planes"):
+        open_image(in_planes(COLOR.astype(np.uint16) * 257))
+
+
 def test_pages_that_go_round_in_a_circle_are_refused():
     data = bytearray(written(GRAY))
     (at,) = struct.unpack_from("<I", data, 4)
