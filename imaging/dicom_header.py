@@ -130,6 +130,9 @@ ITEM = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 """The tag that an item begins with, little and big endian."""
 
 PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+PIXEL_VRS = tuple(vr + b"\0\0" for vr in (b"OB", b"OW", b"OL", b"OV", b"OF", b"OD", b"UN"))
+"""What follows their tag where the VR is explicit, whatever the file calls itself. As the length of
+an implicit one it would be odd."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -261,7 +264,7 @@ def _parse(data: bytes, most_bytes: int, tags: list[BaseTag | int] | None) -> He
         dataset.set_original_encoding(False, True)
         stream.reach(stream.tell() + 12 + _most_pixel_bytes(dataset))
         body = stream.getvalue()
-        implicit, little, syntax = False, True, ExplicitVRLittleEndian
+        little, syntax = True, ExplicitVRLittleEndian
     else:
         stream = _Metered(data)
         dataset = dcmread(stream, force=True, stop_before_pixels=True, specific_tags=tags)
@@ -276,12 +279,8 @@ def _parse(data: bytes, most_bytes: int, tags: list[BaseTag | int] | None) -> He
     tag = group << 16 | element
     if tag not in PIXEL_TAGS:
         return Header(dataset, syntax, little, body)
-    if implicit or not body[at + 4 : at + 6].isalpha():
-        (length,) = struct.unpack_from(order + "I", body, at + 4)
-        start = at + 8
-    else:
-        (length,) = struct.unpack_from(order + "I", body, at + 8)
-        start = at + 12
+    start = at + (12 if body[at + 4 : at + 8] in PIXEL_VRS else 8)
+    (length,) = struct.unpack_from(order + "I", body, start - 4)
     return Header(
         dataset,
         syntax,
