@@ -7,8 +7,12 @@ from imaging.image import ImageFile
 from imaging.photo import still
 
 HEADER_SIZES = (40, 52, 56, 108, 124)
-DEPTHS = {0: (1, 4, 8, 16, 24, 32), 3: (16, 32)}
-"""Bits per pixel, by compression: 0 none, 3 bit masks. Run lengths are rare, and refused."""
+BIT_MASKS = 3
+DEPTHS = {0: (1, 4, 8, 16, 24, 32), BIT_MASKS: (16, 32)}
+"""Bits per pixel, by compression: 0 none, or bit masks. Run lengths are rare, and refused."""
+
+WITH_ALPHA = 56
+"""Size of the shortest header that has a mask for transparency."""
 
 
 def looks_like_bmp(data: bytes) -> bool:
@@ -39,8 +43,21 @@ def open_bmp(data: bytes, max_megapixels: float) -> ImageFile:
         raise UnsupportedImage(
             f"a BMP of {depth} bits, compression {compression}; expected an uncompressed one"
         )
-    file = still("bmp", data, width, height, 1, max_megapixels)
     row = (width * depth + 31) // 32 * 4
-    if start < 14 + size or start + row * height > len(data):
+    whole = 14 + size <= start and start + row * height <= len(data)
+    if compression == BIT_MASKS and depth == 32 and size < WITH_ALPHA:
+        data = _opaque(data, start)
+    file = still("bmp", data, width, height, 1, max_megapixels)
+    if not whole:
         raise UnreadableImage("a truncated BMP")
     return file
+
+
+def _opaque(data: bytes, start: int) -> bytes:
+    """The file with a header that says that nothing is transparent.
+
+    OpenCV takes the fourth byte of a pixel, which is mostly 0, for transparency where the header
+    is silent about it.
+    """
+    header = struct.pack("<II", 14 + WITH_ALPHA, WITH_ALPHA) + data[18:66] + bytes(4)
+    return data[:10] + header + data[start:]

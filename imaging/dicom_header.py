@@ -120,7 +120,19 @@ NO_PICTURE_MODALITIES = {"SEG": "a segmentation", "RTDOSE": "an RT dose"}
 # Bytes to inflate in one step: more than most headers have.
 INFLATED_AT_ONCE = 1 << 20
 
+# pydicom makes an object of a thousand bytes of an item of eight, in a thousand times the time.
+MOST_READS = 1 << 19
+"""Most pieces that a header is read in: one or some for each element and each item."""
+MOST_ITEMS = 1 << 17
+"""Most items of a sequence, those within them included."""
+
+ITEM = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
+"""The tag that an item begins with, little and big endian."""
+
 PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+PIXEL_VRS = tuple(vr + b"\0\0" for vr in (b"OB", b"OW", b"OL", b"OV", b"OF", b"OD", b"UN"))
+"""What follows their tag where the VR is explicit, whatever the file calls itself. As the length of
+an implicit one it would be odd."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,7 +213,14 @@ def numbers(dataset: Dataset, keyword: str) -> list[float]:
 
 
 def sequence(dataset: Dataset, keyword: str) -> list[Dataset]:
-    """Items of a sequence, none where it is missing."""
+    """Items of a sequence, none where it is missing.
+
+    Raises:
+        ImagingError: pydicom cannot make sense of the bytes, or there are too many items.
+    """
+    packed = dataset.get_item(keyword).value if keyword in dataset else None
+    if isinstance(packed, bytes) and sum(map(packed.count, ITEM)) > MOST_ITEMS:
+        raise ImageTooLarge(f"{keyword} has more than {MOST_ITEMS} items")
     items = value(dataset, keyword)
     return list(items) if items is not None and hasattr(items, "__iter__") else []
 
@@ -245,9 +264,9 @@ def _parse(data: bytes, most_bytes: int, tags: list[BaseTag | int] | None) -> He
         dataset.set_original_encoding(False, True)
         stream.reach(stream.tell() + 12 + _most_pixel_bytes(dataset))
         body = stream.getvalue()
-        implicit, little, syntax = False, True, ExplicitVRLittleEndian
+        little, syntax = True, ExplicitVRLittleEndian
     else:
-        stream = BytesIO(data)
+        stream = _Metered(data)
         dataset = dcmread(stream, force=True, stop_before_pixels=True, specific_tags=tags)
         implicit, little = (bool(way) for way in dataset.original_encoding)
         named = dataset.file_meta.get("TransferSyntaxUID")
@@ -260,12 +279,8 @@ def _parse(data: bytes, most_bytes: int, tags: list[BaseTag | int] | None) -> He
     tag = group << 16 | element
     if tag not in PIXEL_TAGS:
         return Header(dataset, syntax, little, body)
-    if implicit or not body[at + 4 : at + 6].isalpha():
-        (length,) = struct.unpack_from(order + "I", body, at + 4)
-        start = at + 8
-    else:
-        (length,) = struct.unpack_from(order + "I", body, at + 8)
-        start = at + 12
+    start = at + (12 if body[at + 4 : at + 8] in PIXEL_VRS else 8)
+    (length,) = struct.unpack_from(order + "I", body, start - 4)
     return Header(
         dataset,
         syntax,
@@ -288,7 +303,21 @@ def _at_pixels(tag: int, _vr: str | None, _length: int) -> bool:
     return tag in PIXEL_TAGS
 
 
-class _Inflated(BytesIO):
+class _Metered(BytesIO):
+    """A file that is read in no more than `MOST_READS` pieces."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        super().__init__(data)
+        self._left = MOST_READS
+
+    def read(self, size: int | None = -1) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise ImageTooLarge("a DICOM header of too many elements")
+        return super().read(size)
+
+
+class _Inflated(_Metered):
     """A deflated stream, inflated only as far as it is asked for: a small file may hold much."""
 
     def __init__(self, packed: bytes, most_bytes: int) -> None:

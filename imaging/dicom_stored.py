@@ -141,13 +141,13 @@ def stored_values(
     """
     syntax = header.syntax
     if syntax in NATIVE:
-        return _native(header, form, index)
+        return _native(header, form, frames, index)
     if syntax == DEFLATED_FRAMES:
         source = _encoded_frame(header, form, frames, index)
         size = (form.rows * form.columns * form.samples * form.allocated + 7) // 8
         with foreign_errors("damaged pixel data (Deflated Image Frame)"):
             body = zlib.decompressobj(-zlib.MAX_WBITS).decompress(source, size)
-        return _native(replace(header, body=body, start=0, length=len(body)), form, 0)
+        return _native(replace(header, body=body, start=0, length=len(body)), form, 1, 0)
     if syntax in PLUGINS or syntax in JPEG:
         return _decoded(_encoded_frame(header, form, frames, index), syntax, form)
     # a UID that is no transfer syntax may be anything, so only known names are repeated
@@ -155,9 +155,15 @@ def stored_values(
     raise UnsupportedImage(f"pixels encoded as {name}, which no decoder here reads")
 
 
-def _native(header: Header, form: PixelFormat, index: int) -> tuple[np.ndarray, PixelFormat]:
+def _native(
+    header: Header, form: PixelFormat, frames: int, index: int
+) -> tuple[np.ndarray, PixelFormat]:
     """One frame of uncompressed pixels; a view of the file's bytes where that is possible."""
     count = form.rows * form.columns * form.samples
+    complete = frames * count * form.allocated // 8
+    if form.photometric.endswith("_422") and header.length in (complete, complete + 1):
+        # what decompressed a JPEG has often left its color model as it was
+        form = replace(form, photometric=form.photometric.removesuffix("_422"))
     if form.photometric.endswith("_422"):
         if form.columns % 2:
             raise UnreadableImage(f"{form.photometric} with an odd number of columns")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydicom import dcmread
 
-from imaging.dicom_header import sequence, value
+from imaging.dicom_header import value
 from imaging.errors import UnreadableImage, foreign_errors
 
 DIRECTORY = "1.2.840.10008.1.3.10"
@@ -25,7 +25,7 @@ def referenced_files(path: Path) -> list[tuple[str, ...]]:
         if dataset.file_meta.get("MediaStorageSOPClassUID") != DIRECTORY:
             raise UnreadableImage("no DICOMDIR")
         found = []
-        for record in sequence(dataset, "DirectoryRecordSequence"):
+        for record in value(dataset, "DirectoryRecordSequence") or ():
             parts = value(record, "ReferencedFileID")
             if parts:
                 found.append((parts,) if isinstance(parts, str) else tuple(map(str, parts)))

@@ -92,4 +92,6 @@ def foreign_errors(problem: str) -> Iterator[None]:
     except (ImagingError, MemoryError):
         raise
     except Exception as error:
+        if isinstance(error.__context__, ImagingError):
+            raise error.__context__ from None  # ours, which the library has caught on its way
         raise UnreadableImage(problem) from error

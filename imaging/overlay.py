@@ -30,6 +30,9 @@ FORMATS: dict[str, list[int]] = {
 }
 """How a picture may be encoded, and with which of OpenCV's settings."""
 
+LONGEST_SIDE = {"jpeg": 65_500, "webp": 16_383}
+"""Pixels that a side may have, of those formats that have a limit."""
+
 # In pixels: smaller letters are not legible, larger ones are not needed.
 SMALLEST_TEXT, LARGEST_TEXT = 9, 64
 # The legend may cover no more than this part of the picture's height; what has to be said, more.

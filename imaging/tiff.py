@@ -11,7 +11,7 @@ ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 
 # Tags (TIFF 6.0, appendix A)
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
-STRIPS, ORIENTATION, SAMPLES, STRIP_BYTES = 273, 274, 277, 279
+STRIPS, ORIENTATION, SAMPLES, STRIP_BYTES, PLANES = 273, 274, 277, 279, 284
 TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 322, 323, 324, 325
 SAMPLE_FORMAT = 339
 
@@ -143,6 +143,9 @@ def _check_kind(page: _Page) -> None:
         )
     if len(bits) != 1 or not bits <= {8, 16} or page.number(SAMPLE_FORMAT, 1) != 1:
         raise UnsupportedImage("a TIFF of rare numbers; expected whole ones of 8 or 16 bits")
+    if samples > 1 and bits == {16} and page.number(PLANES, 1) != 1:
+        # OpenCV would take each plane for whole pixels
+        raise UnsupportedImage("a TIFF of 16 bits in planes; expected red, green and blue together")
 
 
 def _check_extent(page: _Page, width: int, height: int, size: int, max_megapixels: float) -> None:

@@ -11,10 +11,11 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from imaging.image import MedicalImage, Voi
-from imaging.overlay import encode, overlay, shrink
+from imaging.overlay import LONGEST_SIDE, encode, overlay, shrink
 from models.card import ModelCard
 from models.classifier import Classifier
 from models.distribution import UNLIKE
+from service.errors import BadOption
 from service.forms import ClassifyOptions, ExplainOptions, PictureOptions
 from service.metrics import stage
 from service.reading_room import Reading
@@ -39,6 +40,9 @@ from service.secondary_capture import secondary_capture
 
 DICOM = "application/dicom"
 
+WIDEST = {"dicom": 65_535, **LONGEST_SIDE}
+"""Columns that pictures side by side may have, by what they are sent as."""
+
 DATATYPES = {"tensor(uint8)": "UINT8", "tensor(float)": "FP32"}
 """ONNX Runtime's names of types → those of the open inference protocol."""
 
@@ -62,7 +66,7 @@ def explanation(reading: Reading, options: ExplainOptions, request_id: str) -> R
     Raises:
         LabelNotFound: The model does not know a label to explain.
         ImagingError: The file does not have what is to be shown.
-        BadOption: It cannot be answered with a DICOM file.
+        BadOption: It cannot be answered with a DICOM file, or the pictures do not fit in one.
     """
     targets = options.target or (reading.prediction.top,)
     for target in targets:
@@ -72,6 +76,8 @@ def explanation(reading: Reading, options: ExplainOptions, request_id: str) -> R
         picture = shrink(shown.pixels, options.max_side)
         if options.output == "layers":
             return _json(_layers(reading, shown, picture, request_id))
+        if options.output != "json":
+            _check_width(picture.shape[1] * len(targets), options)
         maps = [reading.prediction.heatmap(target, picture.shape[:2]) for target in targets]
         if options.output == "heatmap":
             drawn = [_gray(heatmap) for heatmap, _ in maps]
@@ -143,6 +149,15 @@ def _model(card: ModelCard) -> ModelReport:
         license=card.license,
         use=card.use,
     )
+
+
+def _check_width(width: int, options: ExplainOptions) -> None:
+    kind = "dicom" if options.output == "dicom" else options.format
+    if width > WIDEST.get(kind, width):
+        raise BadOption(
+            f"the pictures side by side would be {width} pixels wide, {kind} has {WIDEST[kind]} at "
+            "most: ask for fewer of target, a smaller max_side or another format"
+        )
 
 
 def _report(reading: Reading, request_id: str) -> ClassifyReport:

@@ -164,6 +164,9 @@ async def read_form(
     Raises:
         RequestError: The form is not as it should be; see its kinds.
     """
+    for name in request.query_params:
+        if name in options.model_fields:
+            raise BadOption(f"`{name}` is in the address, expected in the form")
     try:
         async with asyncio.timeout(settings.upload_timeout_s):
             parts = Parts(options, most_files)

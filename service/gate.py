@@ -23,6 +23,7 @@ EXPOSED = [
     "Retry-After",
     "X-Request-ID",
     "X-Care-Forced",
+    "X-Care-Found",
     "X-Care-In-Distribution",
     "X-Care-Model",
     "X-Care-Peak",

@@ -84,6 +84,10 @@ class Http(HttpToolsProtocol):
 
     taker: tuple[RequestResponseCycle, Taker] | None = None
 
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self._cycles = weakref.WeakSet[RequestResponseCycle]()
+
     def _should_upgrade_to_ws(self) -> bool:
         return False  # nothing here speaks WebSocket
 
@@ -94,6 +98,7 @@ class Http(HttpToolsProtocol):
         """Offer it to the request that begins."""
         super().on_headers_complete()
         if self.cycle is not None and self.cycle.scope is self.scope:
+            self._cycles.add(self.cycle)
             scope = cast(dict[str, Any], self.scope)
             offer = partial(_divert, weakref.ref(self), weakref.ref(self.cycle))
             scope.setdefault("extensions", {})[DIVERT] = offer
@@ -119,6 +124,14 @@ class Http(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell every request that its client is gone."""
+        super().connection_lost(exc)
+        # uvicorn tells the last one; the one that is answered may have others behind it
+        for cycle in self._cycles:
+            cycle.disconnected = not cycle.response_complete
+            cycle.message_event.set()
 
 
 def _divert(

@@ -49,6 +49,21 @@ def test_subsampled_chroma_is_spread_over_its_two_pixels():
     assert_within_one(read_image(as_bytes(dataset)).pixels, displayed(dataset))
 
 
+@pytest.mark.parametrize("planar", [0, 1])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_chroma_that_is_all_there_is_not_taken_for_subsampled(planar, frames):
+    pictures = np.stack([make_color(9, 13, seed=seed) for seed in range(frames)])
+    ybr = np.stack([convert_color_space(one.copy(), "RGB", "YBR_FULL") for one in pictures])
+    wrong, right = (
+        make_dicom(ybr, frames=frames, planar=planar, photometric=photometric)
+        for photometric in ("YBR_FULL_422", "YBR_FULL")
+    )
+
+    pixels = read_image(as_bytes(wrong), frame=frames).pixels
+
+    np.testing.assert_array_equal(pixels, read_image(as_bytes(right), frame=frames).pixels)
+
+
 def test_ybr_partial_uses_the_narrow_range():
     # PS3.3 C.7.6.3.1.2: black is 16, white is 235
     packed = np.array([16, 235, 128, 128, 126, 126, 128, 128], np.uint8).tobytes()

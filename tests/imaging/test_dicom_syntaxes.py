@@ -67,6 +67,20 @@ def test_native_syntaxes_with_and_without_preamble(dataset, syntax, preamble):
     np.testing.assert_array_equal(read_image(data).pixels, expected)
 
 
+def test_a_file_whose_vrs_are_not_as_it_says_shows_the_same_picture(dataset):
+    written = {}
+    for syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian):
+        dataset.file_meta.TransferSyntaxUID = syntax
+        file = as_bytes(dataset)
+        body = file.index(b"\x08\0\x16\0")
+        written[syntax] = file[:body], file[body:]
+    (implicit, as_implicit), (explicit, as_explicit) = written.values()
+    expected = read_image(explicit + as_explicit).pixels
+
+    np.testing.assert_array_equal(read_image(implicit + as_explicit).pixels, expected)
+    np.testing.assert_array_equal(read_image(explicit + as_implicit).pixels, expected)
+
+
 def test_a_deflated_file_is_inflated(dataset):
     expected = read_image(as_bytes(dataset)).pixels
 

@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataset import Dataset
 
 from imaging.errors import (
     FrameNotFound,
@@ -140,6 +141,24 @@ def test_a_small_file_cannot_inflate_without_end():
 
     with pytest.raises(ImagingError):
         open_image(data[:end] + packed, max_megapixels=1)
+
+
+@pytest.mark.parametrize("packed", [as_bytes, as_bytes_deflated])
+@pytest.mark.parametrize(
+    ("undefined", "words"), [(True, "too many elements"), (False, "more than 1999 items")]
+)
+def test_a_small_file_cannot_become_objects_without_end(packed, undefined, words, monkeypatch):
+    dataset = make_dicom(make_film(8, 8), BodyPartExamined=None)
+    dataset.AnatomicRegionSequence = [Dataset() for _ in range(2000)]
+    dataset["AnatomicRegionSequence"].is_undefined_length = undefined
+    data = packed(dataset)
+    assert open_image(data).facts.body_part == ""
+
+    monkeypatch.setattr("imaging.dicom_header.MOST_ITEMS", 1999)
+    for most in range(2000, 2005):  # wherever it ends, within an item or between two
+        monkeypatch.setattr("imaging.dicom_header.MOST_READS", most)
+        with pytest.raises(ImageTooLarge, match=words):
+            open_image(data)
 
 
 def test_a_deflated_file_is_inflated_no_further_than_its_picture_reaches():

@@ -103,6 +103,25 @@ def test_a_tiff_of_several_pages_is_refused_by_their_number():
         open_image(data)
 
 
+def test_colors_in_planes_are_put_together_or_refused_by_name():
+    def in_planes(picture: np.ndarray) -> bytes:
+        """One strip a plane, none compressed."""
+        planes = [np.ascontiguousarray(picture[..., index]).tobytes() for index in range(3)]
+        length, bits = len(planes[0]), 8 * picture.itemsize
+        entries = [
+            *((256, 4, 1, 64), (257, 4, 1, 40), (258, 3, 1, bits), (259, 3, 1, 1), (262, 3, 1, 2)),
+            *((273, 4, 3, 8), (277, 3, 1, 3), (278, 4, 1, 40), (279, 4, 3, 20), (284, 3, 1, 2)),
+        ]
+        lists = struct.pack("<6I", *(32 + length * index for index in range(3)), *[length] * 3)
+        data = b"II*\0" + struct.pack("<I", 32 + 3 * length) + lists + b"".join(planes)
+        data += struct.pack("<H", len(entries))
+        return data + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+
+    np.testing.assert_array_equal(read_image(in_planes(COLOR)).pixels, COLOR)
+    with pytest.raises(UnsupportedImage, match="16 bits in planes"):
+        open_image(in_planes(COLOR.astype(np.uint16) * 257))
+
+
 def test_pages_that_go_round_in_a_circle_are_refused():
     data = bytearray(written(GRAY))
     (at,) = struct.unpack_from("<I", data, 4)
@@ -164,6 +183,21 @@ def test_the_fourth_byte_of_a_bmp_is_no_transparency():
     np.testing.assert_array_equal(
         read_image(written(np.dstack([COLOR, GRAY]), "BMP")).pixels, COLOR
     )
+
+
+@pytest.mark.parametrize("header", [40, 52])
+@pytest.mark.parametrize("fourth", [0, 99])
+def test_nor_is_it_where_masks_say_which_bits_are_red_green_and_blue(header, fourth):
+    turned = COLOR[..., ::-1]
+    data = written(np.dstack([turned, np.full_like(GRAY, fourth)]), "BMP")
+    masks = struct.pack("<III", 0xFF, 0xFF00, 0xFF0000)
+    copy = bytearray(data[:54] + masks + data[54:])
+    struct.pack_into("<II", copy, 10, 66, header)
+    struct.pack_into("<I", copy, 30, 3)
+
+    np.testing.assert_array_equal(read_image(bytes(copy)).pixels, COLOR)
+    with pytest.raises(UnreadableImage, match="truncated BMP"):
+        read_image(bytes(copy[:-1]))
 
 
 @pytest.mark.parametrize(

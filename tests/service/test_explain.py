@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.models_factory import square_model
 from tests.service.pictures import film, jpeg, png, square
 
 CELLS = 14
@@ -230,6 +231,29 @@ def test_several_targets_are_drawn_side_by_side_as_they_are_alone(client, pictur
     assert answer.headers["X-Care-Target"] == "square,nevus"
     assert answer.headers["X-Care-Peak"].endswith(",0")
     assert answer.headers["X-Care-Found"] == "true,false"
+
+
+def test_pictures_too_many_to_be_sent_side_by_side_are_refused_or_sent_apart(serve_here, tmp_path):
+    labels = [f"label-{number}" for number in range(16)]
+    square_model(tmp_path, "many", labels=tuple(labels))
+    client = serve_here(tmp_path)
+    wide = film(square(64, 4096, 8, 8), StudyInstanceUID="1.2.3")
+
+    def answer(count, **options):
+        return explain(client, wide, model="many", target=labels[:count], max_side=4096, **options)
+
+    for count, options, most in (
+        (4, {"format": "webp"}, "webp has 16383"),
+        (16, {"format": "jpeg", "output": "heatmap"}, "jpeg has 65500"),
+        (16, {"output": "dicom"}, "dicom has 65535"),
+    ):
+        refused, fewer = answer(count, **options), answer(count - 1, **options)
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"]) == (400, "bad_option")
+        assert f"{4096 * count} pixels wide, {most} at most" in error["message"]
+        assert fewer.status_code == 200
+    assert decoded(answer(16, output="heatmap").content).shape == (64, 65536)
+    assert len(answer(16, output="json", format="webp").json()["explanations"]) == 16
 
 
 def test_several_targets_in_json_are_one_explanation_each(client, picture):

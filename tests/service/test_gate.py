@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from service.settings import Settings
-from tests.service.pictures import png, square
+from tests.service.pictures import film, png, square
 
 PICTURE = png(square(100, 120, 20, 30))
 WARD, LAB = "ward-7-key-0123456789", "lab-key-9876543210abc"
@@ -128,6 +128,18 @@ def test_pages_of_a_named_origin_may_ask(serve_here, models_folder):
     assert other.status_code == 400
     assert "Access-Control-Allow-Origin" not in other.headers
     assert answer.headers["Access-Control-Allow-Origin"] == VIEWER
+
+
+def test_pages_of_a_named_origin_may_read_what_the_headers_say(serve_here, models_folder):
+    client = serve_here(models_folder, cors_origins=VIEWER)
+    sent = {"image": film(square(100, 120, 20, 30))}
+    answer = client.post("/explain", files=sent, headers={"Origin": VIEWER})
+
+    readable = answer.headers["Access-Control-Expose-Headers"].lower().split(", ")
+    assert {name for name in answer.headers if name.startswith("x-")} <= {
+        *readable,
+        "x-content-type-options",
+    }
 
 
 def test_the_name_of_a_path_nobody_knows_is_counted_nowhere(client):

@@ -384,6 +384,32 @@ def test_a_lost_connection_wakes_its_request():
     assert ended == "ClientDisconnect"
 
 
+def test_a_lost_connection_ends_the_request_that_others_sent_ahead_wait_behind():
+    played = []
+
+    async def app(scope, receive, send) -> None:
+        played.append(scope["path"])
+        assert (await receive())["type"] == "http.request"
+        played.append((await receive())["type"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def play() -> bytes:
+        config = uvicorn.Config(app, http=Intake, lifespan="off", log_config=None)
+        config.load()
+        state, transport = ServerState(), Transport()
+        protocol = Intake(config=config, server_state=state, app_state={})
+        protocol.connection_made(transport)
+        read(protocol, b"".join(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % n for n in range(3)))
+        await asyncio.sleep(0)
+        protocol.connection_lost(ConnectionResetError())
+        await asyncio.gather(*state.tasks)
+        return transport.written
+
+    assert asyncio.run(asyncio.wait_for(play(), 20)) == b""
+    assert played == ["/0", "http.disconnect"]
+
+
 def test_a_body_of_many_tiny_chunks_comes_in_few_pieces():
     """Each piece costs an object, many times the bytes of a tiny one."""
     opened = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -143,6 +143,14 @@ def test_a_bad_option_is_refused_by_name(client, option, value):
     assert option in message
 
 
+def test_an_option_in_the_address_is_refused_for_it_would_do_nothing(client):
+    body = IMAGE + MODEL + END
+    message = refused(post(client, body, path="/explain?target=nevus"), 400, "bad_option")
+
+    assert "`target` is in the address, expected in the form" in message
+    assert post(client, body, path="/explain?from=here").status_code == 200
+
+
 def test_an_unknown_model_is_not_found(client):
     answer = client.post("/classify", files={"image": PICTURE}, data={"model": "brain"})
 
@@ -273,7 +281,8 @@ def test_an_upload_that_never_ends_is_given_up():
         await asyncio.sleep(60)
 
     header = (b"content-type", b"multipart/form-data; boundary=edge")
-    request = Request({"type": "http", "headers": [header]}, nothing_comes)
+    scope = {"type": "http", "headers": [header], "query_string": b""}
+    request = Request(scope, nothing_comes)
 
     with pytest.raises(UploadTooSlow):
         asyncio.run(read_form(request, ClassifyOptions, Settings(upload_timeout_s=0.05)))
