@@ -145,6 +145,31 @@ def test_keep_that_cannot_be_is_refused(keep, words):
         split(keep=keep)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_class_of_three_patients_is_in_every_list(seed):
+    samples = sample_list(
+        *(sample(f"a{n}", 0) for n in range(80)),
+        *(sample(f"b{n}", 1, group=f"p{n // 2}") for n in range(6)),
+        *(sample(f"c{n}", 2) for n in range(3)),
+    )
+
+    parts = split(samples, seed=seed)
+
+    assert [part.counts().tolist()[1:] for part in parts.values()] == [[2, 1]] * 3
+    assert sum(len(part.samples) for part in parts.values()) == len(samples.samples)
+
+
+def test_a_list_that_leaves_a_class_out_is_not_left_behind(tmp_path):
+    pictures = [sample(f"a{n}", 0) for n in range(40)]
+    path = tmp_path / "split.csv"
+    with pytest.raises(DataError, match="no picture of 'b'"):
+        split(sample_list(*pictures, *(sample(f"b{n}", 1, group="p") for n in range(6))), path)
+
+    assert not list(tmp_path.iterdir())
+    split(sample_list(*pictures, *(sample(f"b{n}", 1) for n in range(6))), path)
+    assert path.exists()
+
+
 def test_a_class_with_one_patient_is_named():
     samples = sample_list(
         *(sample(f"a{n}", 0) for n in range(40)),
