@@ -196,6 +196,7 @@ def test_fewer_patients_than_lists_are_refused():
         ("1.png,train", "1.png,test", "group p0 is in test and train"),
         ("0.png,train", "0.png,train\n0.png,train", r"0\.png is listed twice"),
         ("image,split", "picture,split", "no column image"),
+        ("4.png,test\n5.png,test", "4.png,train\n5.png,train", "test: no picture of 'a'"),
     ],
 )
 def test_a_mistake_in_a_list_is_named(tmp_path, old, new, words):

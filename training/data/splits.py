@@ -43,8 +43,9 @@ def load_or_make_split(
     Raises:
         DataError: The list does not fit the pictures, tears a group apart, or leaves a class out.
     """
-    if path is not None and path.exists():
-        assigned = _read(path, samples)
+    written = path if path is not None and path.exists() else None
+    if written:
+        assigned = _read(written, samples)
     else:
         assigned = make_split(samples, validation=validation, test=test, seed=seed)
     parts = {
@@ -62,10 +63,11 @@ def load_or_make_split(
                     item.group for item in samples.samples if samples.labels[item.label] == label
                 }
                 raise DataError(
-                    f"{part}: no picture of {label!r}; it has {len(groups)} group(s) "
-                    "(patients, lesions) in all, and each can be in one list only"
+                    f"{f'{written.name}: ' if written else ''}{part}: no picture of "
+                    f"{label!r}; it has {len(groups)} group(s) (patients, lesions) in all, and "
+                    "each can be in one list only"
                 )
-    if path is not None and not path.exists():  # a list that is of no use is not left behind
+    if path and not written:  # a list that is of no use is not left behind
         path.parent.mkdir(parents=True, exist_ok=True)
         write_split(assigned, path)
     return parts
