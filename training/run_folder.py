@@ -18,6 +18,7 @@ from training.config import TrainingRun
 from training.data.samples import SampleList
 from training.data.splits import write_split
 from training.errors import ConfigError
+from training.network import load_saved
 
 PACKAGES = ("torch", "torchvision", "lightning", "numpy", "opencv-python", "onnx", "scikit-learn")
 
@@ -114,25 +115,46 @@ def save_progress(
 def load_progress(
     path: Path, learning: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer]
 ) -> Progress:
-    """Put modules and optimizers where a stage stopped; a fresh start where there is no file."""
+    """Put modules and optimizers where a stage stopped; a fresh start where there is no file.
+
+    Raises:
+        ConfigError: The file is damaged, or of a version that kept other things.
+    """
     if not path.exists():
         return Progress()
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    for module, stopped in zip(learning, state["learning"], strict=True):
-        module.load_state_dict(stopped)
-    for optimizer, stopped in zip(optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(stopped)
-    return Progress(**state["progress"])
+    try:
+        state: dict[str, Any] = load_saved(path)
+        for module, stopped in zip(learning, state["learning"], strict=True):
+            module.load_state_dict(stopped)
+        for optimizer, stopped in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(stopped)
+        return Progress(**state["progress"])
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise _no_way_on(path) from error
 
 
 def epochs_done(folder: Path, stage: str) -> int:
-    """How many epochs of a stage are behind: all of them, those of a stopped one, or none."""
+    """How many epochs of a stage are behind: all of them, those of a stopped one, or none.
+
+    Raises:
+        ConfigError: What a stopped one left is damaged, or of another version.
+    """
     finished, last = folder / f"{stage}.json", folder / f"{stage}.last.ckpt"
     if finished.exists():
         return int(json.loads(finished.read_text(encoding="utf-8"))["epoch"])
     if last.exists():
-        return int(torch.load(last, map_location="cpu", weights_only=True)["progress"]["epoch"])
+        try:
+            return int(load_saved(last)["progress"]["epoch"])
+        except (LookupError, TypeError, ValueError) as error:
+            raise _no_way_on(last) from error
     return 0
+
+
+def _no_way_on(path: Path) -> ConfigError:
+    return ConfigError(
+        f"{path} is damaged, or was left by another version of this program: no stage can go on "
+        "from it. Remove it, and the stage starts anew; the stages before it stay"
+    )
 
 
 def _version(package: str) -> str:

@@ -214,9 +214,12 @@ def test_weights_that_are_not_there_are_named(tmp_path):
         build_network("resnet18", 3, weights=str(tmp_path / "nowhere.pth"))
 
 
-def test_weights_that_are_no_state_dict_are_named(tmp_path):
-    for name in ("broken.pth", "broken.safetensors"):
-        (tmp_path / name).write_bytes(b"not weights")
+@pytest.mark.parametrize("content", [b"not weights", b"hello", b""])
+def test_weights_that_are_no_state_dict_are_named(tmp_path, content):
+    torch.save([1, 2], tmp_path / "list.pth")
+    for name in ("broken.pth", "broken.safetensors", "list.pth"):
+        if name != "list.pth":
+            (tmp_path / name).write_bytes(content)
         with pytest.raises(ConfigError, match=name):
             build_network("resnet18", 3, weights=str(tmp_path / name))
 

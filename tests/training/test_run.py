@@ -9,6 +9,7 @@ import tomllib
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 import training.fit
@@ -17,6 +18,7 @@ from training.config import TrainingRun
 from training.errors import ConfigError
 from training.fit import train
 from training.methods import METHODS
+from training.run_folder import Progress, epochs_done, load_progress, save_progress
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +132,28 @@ def test_a_killed_run_resumes_to_the_weights_of_an_undisturbed_one(
             steps(tmp_path / "undisturbed" / f"{stage}.steps.csv"),
             steps(tmp_path / "killed" / f"{stage}.steps.csv"),
         )
+
+
+@pytest.mark.parametrize("left", ["older version", "other method", "cut short", "empty", "text"])
+def test_what_a_stopped_stage_left_says_so_where_it_cannot_be_gone_on_from(tmp_path, left):
+    last, module = tmp_path / "stage1.last.ckpt", torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(module.parameters())
+    save_progress(last, [module], [optimizer], Progress(epoch=3))
+    assert load_progress(last, [module], [optimizer]).epoch == epochs_done(tmp_path, "stage1") == 3
+    whole = last.read_bytes()
+    if left == "older version":  # had "method" where "learning" is now
+        torch.save({"method": module.state_dict(), "progress": {"epoch": 3}}, last)
+    elif left == "other method":
+        save_progress(last, [torch.nn.Linear(5, 2)], [optimizer], Progress(epoch=3))
+    else:
+        last.write_bytes({"cut short": whole[:-30], "empty": b"", "text": b"hello"}[left])
+
+    words = r"stage1\.last\.ckpt is damaged, or was left by another version .* Remove it"
+    with pytest.raises(ConfigError, match=words):
+        load_progress(last, [module], [optimizer])
+    if left in ("cut short", "empty", "text"):
+        with pytest.raises(ConfigError, match=words):
+            epochs_done(tmp_path, "stage1")
 
 
 @pytest.mark.long
