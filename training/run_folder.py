@@ -17,10 +17,15 @@ from torch import Tensor, nn
 from training.config import TrainingRun
 from training.data.samples import SampleList
 from training.data.splits import write_split
+from training.data.tables import read_rows
 from training.errors import ConfigError
 from training.network import load_saved
 
 PACKAGES = ("torch", "torchvision", "lightning", "numpy", "opencv-python", "onnx", "scikit-learn")
+
+
+CIRCUMSTANCES = ("name", "workers", "accelerator", "sheet_every", "model")
+"""Settings of a run that do not shape what it learns."""
 
 
 @dataclass
@@ -46,7 +51,7 @@ def write_down(
     """Put everything that shapes the run into its folder: settings, lists, versions, commit.
 
     Raises:
-        ConfigError: The folder holds a run with other settings.
+        ConfigError: The folder holds a run of at least an epoch, of other settings or lists.
     """
     folder.mkdir(parents=True, exist_ok=True)
     entries = asdict(run)
@@ -54,14 +59,20 @@ def write_down(
         if isinstance(settings, dict):
             for key in [key for key, value in settings.items() if value is None]:
                 del settings[key]
-    resolved = to_toml(entries)
-    written = folder / "run.toml"
-    if written.exists() and written.read_text(encoding="utf-8") != resolved:
-        raise ConfigError(f"{folder} holds a run with other settings; remove it or choose another")
+    resolved, lists = to_toml(entries), _lists(samples, parts)
+    written, split = folder / "run.toml", folder / "split.csv"
+    if any(folder.glob("*.last.ckpt")) or any(folder.glob("*.safetensors")):
+        if written.exists() and written.read_text(encoding="utf-8") != resolved:
+            raise ConfigError(
+                f"{folder} holds a run with other settings; remove it or choose another"
+            )
+        if split.exists() and _read_lists(split) != lists:
+            raise ConfigError(
+                f"{folder} holds a run with other lists (split.csv), as the data set has changed; "
+                "remove it or choose another"
+            )
     written.write_text(resolved, encoding="utf-8")
-    assigned = {item.name: "unused" for item in samples.samples}  # what `keep` left out stays so
-    assigned |= {item.name: part for part, subset in parts.items() for item in subset.samples}
-    write_split(assigned, folder / "split.csv")
+    write_split(lists, split)
     facts = {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -69,6 +80,53 @@ def write_down(
         "seed": run.seed,
     }
     (folder / "environment.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def check_trained(
+    run: TrainingRun, samples: SampleList, parts: dict[str, SampleList], folder: Path
+) -> None:
+    """See that a folder's run was trained with these settings and lists.
+
+    Raises:
+        ConfigError: It was not: a card made of these would be wrong, and pictures that were
+            learned from may be in the test list.
+    """
+    if not (folder / "run.toml").exists():
+        raise ConfigError(f"{folder}: no run was trained here; run care train first")
+    trained, now = _shaping(TrainingRun.load(folder / "run.toml")), _shaping(run)
+    if other := [key for key in now if trained[key] != now[key]]:
+        told = ", ".join(f"{key} = {trained[key]!r}, not {now[key]!r}" for key in other)
+        raise ConfigError(
+            f"{folder} was trained with {told}: name the settings it was trained with"
+        )
+    if _read_lists(folder / "split.csv") != _lists(samples, parts):
+        raise ConfigError(
+            f"{folder} was trained with other lists than these: its split.csv has them. The data "
+            "set, or the list that data.split names, has changed since"
+        )
+
+
+def _lists(samples: SampleList, parts: dict[str, SampleList]) -> dict[str, str]:
+    """Name → list, of all pictures."""
+    assigned = {item.name: "unused" for item in samples.samples}  # what `keep` left out stays so
+    return assigned | {item.name: part for part, subset in parts.items() for item in subset.samples}
+
+
+def _read_lists(path: Path) -> dict[str, str]:
+    return {row["image"]: row["split"] for row in read_rows(path, "image", "split")}
+
+
+def _shaping(run: TrainingRun) -> dict[str, Any]:
+    """The settings that shape what is learned, by "section.key", wherever files lie."""
+    found: dict[str, Any] = {}
+    for section, settings in asdict(run).items():
+        if section not in CIRCUMSTANCES:
+            table = settings if isinstance(settings, dict) else {"": settings}
+            found |= {f"{section}.{key}".rstrip("."): value for key, value in table.items()}
+    found["network.weights"] = Path(found["network.weights"]).name
+    for key in ("data.root", "data.split", "data.boxes"):
+        del found[key]
+    return found
 
 
 def to_toml(entries: Mapping[str, Any], section: str = "") -> str:

@@ -7,7 +7,7 @@ import pytest
 from tests.training.tiny import sample, sample_list
 from training.config import TrainingRun
 from training.errors import ConfigError
-from training.run_folder import write_down
+from training.run_folder import check_trained, write_down
 from training.stages import check, stages_of
 
 FULL = """
@@ -141,6 +141,7 @@ PARTS = {
     "validation": sample_list(sample("c.png", 0), labels=("a", "b")),
     "test": sample_list(sample("d.png", 0), labels=("a", "b")),
 }
+SHARED_OUT_ANEW = PARTS | {"train": PARTS["test"], "test": PARTS["train"]}
 ALL = sample_list(*(sample(f"{letter}.png", letter in "be") for letter in "abcde"))
 
 
@@ -163,16 +164,49 @@ def test_a_run_is_written_down_whole_and_reads_back_the_same(tmp_path):
     assert set(facts) >= {"python", "packages", "commit", "seed"}
 
 
-def test_a_folder_of_a_run_with_other_settings_is_refused_and_left_alone(tmp_path):
+@pytest.mark.parametrize("begun", ["stage1.last.ckpt", "stage1.safetensors"])
+def test_a_folder_of_a_run_with_other_settings_or_lists_is_refused_and_left_alone(tmp_path, begun):
     folder = tmp_path / "here"
     write_down(load(tmp_path, FULL), ALL, PARTS, folder)
+    (folder / begun).touch()
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     write_down(load(tmp_path, FULL), ALL, PARTS, folder)  # the same again is a resumed run
 
     with pytest.raises(ConfigError, match="here holds a run with other settings"):
         write_down(load(tmp_path, FULL, "attention.tau=0.6"), ALL, PARTS, folder)
+    with pytest.raises(ConfigError, match="here holds a run with other lists"):
+        write_down(load(tmp_path, FULL), ALL, SHARED_OUT_ANEW, folder)
 
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_folder_where_no_epoch_was_done_takes_other_settings(tmp_path):
+    write_down(load(tmp_path, FULL), ALL, PARTS, tmp_path / "here")
+    write_down(load(tmp_path, FULL, "attention.tau=0.6"), ALL, SHARED_OUT_ANEW, tmp_path / "here")
+
+    assert "tau = 0.6" in (tmp_path / "here" / "run.toml").read_text()
+    assert "d.png,train" in (tmp_path / "here" / "split.csv").read_text()
+
+
+def test_what_a_card_would_say_is_what_was_trained(tmp_path):
+    folder, run = tmp_path / "here", load(tmp_path, FULL, "network.weights=/a/b.pth")
+    with pytest.raises(ConfigError, match="here: no run was trained here"):
+        check_trained(run, ALL, PARTS, folder)
+    write_down(run, ALL, PARTS, folder)
+
+    moved = ("network.weights=/c/b.pth", "data.root=/elsewhere", "data.boxes=x.csv", "workers=7")
+    check_trained(load(tmp_path, FULL, *moved, "model.version='2'"), ALL, PARTS, folder)
+    for setting, words in (
+        ("input.size=64", "here was trained with input.size = 224, not 64: name the settings"),
+        ("seed=4", "seed = 3, not 4"),
+        ("network.weights=c.pth", "network.weights = 'b.pth', not 'c.pth'"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            check_trained(
+                load(tmp_path, FULL, "network.weights=b.pth", setting), ALL, PARTS, folder
+            )
+    with pytest.raises(ConfigError, match=r"other lists than these: its split\.csv has them"):
+        check_trained(run, ALL, SHARED_OUT_ANEW, folder)
 
 
 @pytest.mark.parametrize(
