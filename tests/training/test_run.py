@@ -235,11 +235,21 @@ def test_settings_that_do_not_go_together_stop_the_run_before_it_starts(load, tm
         ('loss.name="focall"', "focall"),
         ("attention.alpha=1.0", "alpha"),
         ('attention.attend=["hexagon"]', "hexagon"),
+        ('data.boxes=""', "no training picture of ring, cross has a lesion box"),
+        ('accelerator="gpuu"', "gpuu"),
+        ('precision="half"', "half"),
         ('network.backbone="vgg11"', "224 pixels"),
         ('network.backbone="vit_b_16"', "not supported"),
     ):
         with pytest.raises(ConfigError, match=words):
-            train(load(setting), tmp_path / words.split()[0], cache=tmp_path / "cache")
+            train(load(setting), tmp_path / "run", cache=tmp_path / "cache")
+        assert not list((tmp_path / "run").glob("stage*")), setting
+
+
+def test_a_loss_that_is_no_number_ends_the_stage_and_leaves_no_checkpoint(load, tmp_path):
+    with pytest.raises(ConfigError, match=r"stage1, epoch 1: the loss is nan.*learning_rate"):
+        train(load("stage1.learning_rate=1e30"), tmp_path / "run", cache=tmp_path / "cache")
+    assert not list((tmp_path / "run").glob("*.safetensors"))
 
 
 def test_a_folder_with_another_run_is_not_overwritten(load, tmp_path):
