@@ -274,6 +274,38 @@ def test_decoded_pictures_are_kept_until_a_file_or_the_preprocessing_changes(man
     np.testing.assert_array_equal(changed[1:], first[1:])
 
 
+def test_folders_take_every_kind_of_picture_that_is_read_and_nothing_hidden(tmp_path):
+    names = [
+        "a/1.tif",
+        "a/2.TIFF",
+        "a/3.bmp",
+        "b/4.dicom",
+        "b/._4.png",
+        "b/.x/6.png",
+        ".trash/5.png",
+    ]
+    for name in names:
+        write(tmp_path / "pets" / name, "")
+
+    samples = load(tmp_path, "folders", images="pets")
+
+    assert [item.name for item in samples.samples] == names[:4]
+    assert samples.labels == ("a", "b")
+
+
+def test_a_class_whose_files_are_no_pictures_is_named(tmp_path):
+    write(tmp_path / "pets" / "cat" / "1.png", "")
+    write(tmp_path / "pets" / "dog" / "IM0001", "")
+
+    with pytest.raises(DataError, match=r"dog: no picture of this class, .* found dog/IM0001"):
+        load(tmp_path, "folders", images="pets")
+
+
+def test_folders_without_any_picture_are_named(tmp_path):
+    with pytest.raises(DataError, match="no pictures in the layout 'folders'"):
+        load(tmp_path, "folders")
+
+
 def test_folders_that_are_not_there_are_named(tmp_path):
     with pytest.raises(DataError, match="nowhere: no such folder"):
         load(tmp_path, "folders", images="nowhere")
