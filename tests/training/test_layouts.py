@@ -1,5 +1,7 @@
 """Data sets as people have them, complete and broken."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +169,7 @@ MANIFEST_MISTAKES = {
     "": r"labels\.csv: no column image, label; found",
     "image,label\n": r"labels\.csv: no rows",
     "image,label\n1.png\n": r"labels\.csv, line 2: too few values",
+    'image,label\n1.png,"sick\n' + 200_000 * "x": r"labels\.csv, line \d+: field larger",
     "image,label\n1.png,sick\n3.png,\n": r"labels\.csv, line 3: no label",
 }
 
@@ -254,6 +257,26 @@ def test_a_damaged_picture_is_named(manifest):
         PictureCache.open(
             load(manifest), Preprocessing(size=16, fit="pad", color="rgb"), manifest / "cache"
         )
+    assert not list((manifest / "cache").iterdir())  # what was decoded for nothing takes no room
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot take room")
+def test_decoded_pictures_that_find_no_room_are_an_error_and_no_crash(manifest, monkeypatch):
+    asked = []
+
+    def full(file: int, start: int, size: int) -> None:
+        asked.append((start, size))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        PictureCache.open(
+            load(manifest), Preprocessing(size=16, fit="pad", color="rgb"), manifest / "cache"
+        )
+    assert str(caught.value.filename).startswith(str(manifest / "cache"))
+    assert asked == [(0, 128 + 3 * 16 * 16 * 3)]  # all of it: NumPy's header and three pictures
+    assert not list((manifest / "cache").iterdir())
 
 
 def test_decoded_pictures_are_kept_until_a_file_or_the_preprocessing_changes(manifest):

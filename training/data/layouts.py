@@ -103,7 +103,7 @@ def folders(data: DataSettings, images: Path) -> Iterator[Listed]:
         if files and not pictures:
             raise DataError(
                 f"{folder}: no picture of this class, expected names that end in "
-                f"{', '.join(SUFFIXES)}; found {files[0].name}"
+                f"{', '.join(SUFFIXES)}; found {files[0].as_posix()}"
             )
         for picture in pictures:
             name = picture.as_posix()
