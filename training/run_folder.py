@@ -1,16 +1,19 @@
 """A run's folder: everything that shaped it, and how far it has come."""
 
+import errno
 import json
 import platform
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -148,9 +151,8 @@ def _key(key: str) -> str:
 
 def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
     """Write a state dict as safetensors; complete or not at all."""
-    part = path.with_suffix(".part")
-    save_file({name: value.contiguous() for name, value in state.items()}, part)
-    part.replace(path)
+    with _complete(path) as part:
+        save_file({name: value.contiguous() for name, value in state.items()}, part)
 
 
 def save_progress(
@@ -160,14 +162,31 @@ def save_progress(
     progress: Progress,
 ) -> None:
     """Write everything that a stage needs to go on; complete or not at all."""
-    part = path.with_suffix(".part")
     state = {
         "learning": [module.state_dict() for module in learning],
         "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "progress": asdict(progress),
     }
-    torch.save(state, part)
-    part.replace(path)
+    with _complete(path) as part:
+        torch.save(state, part)
+
+
+@contextmanager
+def _complete(path: Path) -> Iterator[Path]:
+    """A name to write under; what is there takes its place at the end, or goes.
+
+    Raises:
+        OSError: It cannot be written, for which torch and safetensors have errors of their own.
+    """
+    part = path.with_suffix(".part")
+    try:
+        yield part
+        part.replace(path)
+    except (RuntimeError, SafetensorError) as error:
+        problem = "cannot be written, is the disk full? The same command goes on"
+        raise OSError(errno.EIO, problem, str(path)) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def load_progress(

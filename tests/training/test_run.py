@@ -2,6 +2,7 @@
 
 import csv
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -18,7 +19,13 @@ from training.config import TrainingRun
 from training.errors import ConfigError
 from training.fit import train
 from training.methods import METHODS
-from training.run_folder import Progress, epochs_done, load_progress, save_progress
+from training.run_folder import (
+    Progress,
+    epochs_done,
+    load_progress,
+    save_progress,
+    save_weights,
+)
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +161,30 @@ def test_what_a_stopped_stage_left_says_so_where_it_cannot_be_gone_on_from(tmp_p
     if left in ("cut short", "empty", "text"):
         with pytest.raises(ConfigError, match=words):
             epochs_done(tmp_path, "stage1")
+
+
+def test_a_full_disk_is_said_and_leaves_what_was_there(tmp_path):
+    weights, last = tmp_path / "stage1.safetensors", tmp_path / "stage1.last.ckpt"
+    module = torch.nn.Linear(300, 300)  # 360 kB
+    writes = {
+        weights: lambda: save_weights(module.state_dict(), weights),
+        last: lambda: save_progress(last, [module], [], Progress(epoch=1)),
+    }
+    for write in writes.values():
+        write()
+    before = {path: path.read_bytes() for path in writes}
+
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, usual[1]))
+    try:
+        for path, write in writes.items():
+            with pytest.raises(OSError, match="is the disk full") as caught:
+                write()
+            assert caught.value.filename == str(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.long
