@@ -367,6 +367,11 @@ def build_network(
         raise ConfigError(
             f"{backbone} has no weights {weights!r}: expected none, {known}, or a file"
         ) from error
+    except OSError as error:  # torchvision fetches them the first time they are asked for
+        raise ConfigError(
+            f"the weights {weights} of {backbone} could not be fetched: {error}; where there is no "
+            "network, name a file of them in network.weights"
+        ) from error
     if state and not is_own(state):
         _load(original, state, ("classifier", "fc"), f"{weights} in {backbone}")
     head = family.head(original)

@@ -125,6 +125,8 @@ def check_lists(run: TrainingRun, stages: Sequence[Stage], train_list: SampleLis
     Raises:
         ConfigError: They do not.
     """
+    if len(train_list.labels) < 2:
+        raise ConfigError(f"the only label is {train_list.labels[0]!r}; expected two or more")
     for stage in stages:
         batches = sampler_of(run, stage, train_list, Processes(), 0)
         if next(iter(batches), None) is None:

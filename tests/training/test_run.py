@@ -277,6 +277,14 @@ def test_settings_that_do_not_go_together_stop_the_run_before_it_starts(load, tm
         assert not list((tmp_path / "run").glob("stage*")), setting
 
 
+def test_one_class_is_refused_before_anything_is_trained(tmp_path):
+    data = lesion_set(tmp_path / "data", counts={"disc": 20})
+    settings = (f"data.root={data}", 'data.labels=["disc"]', "attention.attend=[]")
+    run = TrainingRun.load(lesion_run(data), settings=settings)
+    with pytest.raises(ConfigError, match="the only label is 'disc'; expected two or more"):
+        train(run, tmp_path / "run", cache=tmp_path / "cache")
+
+
 def test_a_loss_that_is_no_number_ends_the_stage_and_leaves_no_checkpoint(load, tmp_path):
     with pytest.raises(ConfigError, match=r"stage1, epoch 1: the loss is nan.*learning_rate"):
         train(load("stage1.learning_rate=1e30"), tmp_path / "run", cache=tmp_path / "cache")

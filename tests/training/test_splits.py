@@ -180,6 +180,14 @@ def test_a_class_with_one_patient_is_named():
         split(samples)
 
 
+def test_fewer_pictures_than_parts_are_told_what_shares_need_fewer():
+    samples = sample_list(*(sample(f"{label}{n}", label) for label in (0, 1) for n in range(12)))
+
+    with pytest.raises(DataError, match=r"cannot split 24 .* need 20 parts.* 0\.2 need 5"):
+        split(samples)
+    assert split(samples, validation=0.2, test=0.2)["train"].counts().min() > 0
+
+
 def test_fewer_patients_than_lists_are_refused():
     samples = sample_list(*(sample(f"a{n}", 0, group=f"p{n % 2}") for n in range(9)))
 

@@ -89,7 +89,11 @@ def make_split(samples: SampleList, *, validation: float, test: float, seed: int
             warnings.filterwarnings("ignore", "The least populated class")
             drawn = list(folds.split(labels, labels, groups))
     except ValueError as error:
-        raise DataError(f"cannot split {len(labels)} pictures: {error}") from error
+        raise DataError(
+            f"cannot split {len(labels)} pictures: validation {validation} and test {test} need "
+            f"{number_of_folds} parts, and no class has as many pictures; shares of 0.2 need 5, "
+            "those of 0.25 need 4"
+        ) from error
     counts = np.array(
         [np.bincount(labels[held], minlength=len(samples.labels)) for _, held in drawn]
     )
