@@ -168,6 +168,9 @@ def make(
 
     if report and not drawn:
         fail("--report needs --compare, the boxes to compare with")
+    for read in (drawn, leave_out):
+        if read and out.exists() and out.samefile(read):
+            fail(f"--out {out}: these boxes are read as well, and would be overwritten")
     if sheet:
         check_sheet(sheet)  # else it would fail after all the work
     samples = load(data, layout, manifest, image_column, label_column, images, None)

@@ -45,6 +45,18 @@ def test_a_list_with_columns_of_other_names_is_read(planted, tmp_path):
     assert len(read_boxes(tmp_path / "a.csv")) == 10
 
 
+@pytest.mark.parametrize("option", ["--compare", "--except"])
+def test_drawn_boxes_are_not_overwritten_by_those_compared_with_them(planted, tmp_path, option):
+    drawn = tmp_path / "drawn.csv"
+    drawn.write_bytes((planted / "boxes.csv").read_bytes())
+
+    code, said = care_boxes("--data", planted, "--out", drawn, option, drawn, "--workers", 0)
+
+    assert code == 2
+    assert "would be overwritten" in said
+    assert drawn.read_bytes() == (planted / "boxes.csv").read_bytes()
+
+
 def test_a_sheet_of_another_kind_is_refused_before_boxes_are_made(planted, tmp_path):
     code, said = care_boxes(
         *("--data", planted, "--out", tmp_path / "a.csv", "--sheet", tmp_path / "s.pdf")
