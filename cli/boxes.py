@@ -37,6 +37,8 @@ Layout = Annotated[
     str, typer.Option(help="What it looks like: manifest, folders, isic2018 or rsna.")
 ]
 Manifest = Annotated[str, typer.Option(help="List of the pictures, below DATA.")]
+ImageColumn = Annotated[str, typer.Option(help="Column of the list with the picture's path.")]
+LabelColumn = Annotated[str, typer.Option(help="Column of the list with the label.")]
 Images = Annotated[
     str, typer.Option(help="Folder of the pictures, below DATA.  [default: the layout's usual one]")
 ]
@@ -66,7 +68,15 @@ Sheet = Annotated[
 ]
 
 
-def load(data: Path, layout: str, manifest: str, images: str, drawn: Path | None) -> "SampleList":
+def load(
+    data: Path,
+    layout: str,
+    manifest: str,
+    image_column: str,
+    label_column: str,
+    images: str,
+    drawn: Path | None,
+) -> "SampleList":
     """The pictures of a data set, with their boxes."""
     from training.config import DataSettings
     from training.data.layouts import load_samples
@@ -76,6 +86,8 @@ def load(data: Path, layout: str, manifest: str, images: str, drawn: Path | None
             layout=layout,
             root=str(data),
             manifest=manifest,
+            image_column=image_column,
+            label_column=label_column,
             images=images,
             boxes=str(drawn.resolve()) if drawn else "",
         )
@@ -132,6 +144,8 @@ def make(
     ] = False,
     layout: Layout = "manifest",
     manifest: Manifest = "labels.csv",
+    image_column: ImageColumn = "image",
+    label_column: LabelColumn = "label",
     images: Images = "",
     drawn: Annotated[
         Path | None,
@@ -150,10 +164,16 @@ def make(
 ) -> None:
     """Make lesion boxes for each picture, written as a person would."""
     from training.boxes.generate import Generator, write_boxes
+    from training.boxes.sheet import check_sheet
 
     if report and not drawn:
         fail("--report needs --compare, the boxes to compare with")
-    samples = load(data, layout, manifest, images, None)
+    for read in (drawn, leave_out):
+        if read and out.exists() and out.samefile(read):
+            fail(f"--out {out}: these boxes are read as well, and would be overwritten")
+    if sheet:
+        check_sheet(sheet)  # else it would fail after all the work
+    samples = load(data, layout, manifest, image_column, label_column, images, None)
     generator = Generator(
         method=method, scale=scale, most=most, within_lungs=within_lungs, segmenter=segmenter
     )
@@ -186,6 +206,8 @@ def fit(
     seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
     layout: Layout = "manifest",
     manifest: Manifest = "labels.csv",
+    image_column: ImageColumn = "image",
+    label_column: LabelColumn = "label",
     images: Images = "",
     workers: Workers = None,
 ) -> None:
@@ -194,7 +216,7 @@ def fit(
 
     if (drawn is None) == (masks is None):
         fail("name what to learn from: either --boxes or --masks")
-    samples = load(data, layout, manifest, images, drawn)
+    samples = load(data, layout, manifest, image_column, label_column, images, drawn)
     learned, loss = fit_segmenter(
         samples, out, masks=masks, size=size, steps=steps, seed=seed, workers=workers
     )
@@ -210,6 +232,8 @@ def compare(
     data: Data,
     layout: Layout = "manifest",
     manifest: Manifest = "labels.csv",
+    image_column: ImageColumn = "image",
+    label_column: LabelColumn = "label",
     images: Images = "",
     leave_out: LeaveOut = None,
     report: Report = None,
@@ -217,5 +241,5 @@ def compare(
     workers: Workers = None,
 ) -> None:
     """Compare one or several lists of made boxes with drawn ones: a row each, with intervals."""
-    samples = load(data, layout, manifest, images, None)
+    samples = load(data, layout, manifest, image_column, label_column, images, None)
     show(samples, made, drawn, leave_out, report, sheet, workers)

@@ -12,6 +12,8 @@ from cli.errors import not_installed, one_line_errors
 from service.allocator import ALLOCATOR
 
 HERE = Path(__file__).resolve().parent.parent
+PATHS = ("CARE_MODELS", "CARE_API_KEYS_FILE")
+"""Settings that are paths."""
 
 
 @one_line_errors()
@@ -36,7 +38,10 @@ def serve(
         not_installed("bentoml")
     environment = {"BENTOML_DO_NOT_TRACK": "True", **ALLOCATOR, **os.environ}
     if models:
-        environment["CARE_MODELS"] = str(models.resolve())
+        environment["CARE_MODELS"] = str(models)
+    for name in PATHS:
+        if environment.get(name):  # the service works in the checkout, not where it is started
+            environment[name] = str(Path(environment[name]).resolve())
     # In this process' place, so that signals reach the service and its exit code is ours.
     command = [sys.executable, "-m", "bentoml", "serve", "service.api:CareService"]
     command += ["--host", host, "--port", str(port), "--working-dir", str(HERE)]

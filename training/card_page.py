@@ -28,16 +28,14 @@ PAGE = """# {card.name} {card.version}
 
 {counts}
 
-All pictures of one {group} are in one list. Input: {input.size} x {input.size} pixels,
+{together} Input: {input.size} x {input.size} pixels,
 {input.color}, {input.fit}.
 
 ## How it was made
 
 {backbone} from {weights}. {stages}
 The best epoch by mean class accuracy on the validation list was kept. Every setting is in
-`card.json` under `training`. To make it again:
-
-{run.model.rebuild}
+`card.json` under `training`.{rebuild}
 
 ## Figures
 
@@ -55,7 +53,7 @@ Operating points (Youden's index on the validation list), at temperature {card.t
 
 ## Licence
 
-{card.license}. The terms are in `LICENSE`, in this folder.
+{card.license}.{terms}
 """
 
 
@@ -81,7 +79,11 @@ def card_page(card: ModelCard, run: TrainingRun) -> str:
         card=card,
         run=run,
         input=card.preprocessing,
-        group=run.data.group_column.removesuffix("_id") or "name",
+        together=f"All pictures of one {group} are in one list."
+        if (group := run.data.group_column.removesuffix("_id"))
+        else "Every picture stands for itself in the lists.",
+        rebuild=f" To make it again:\n\n{run.model.rebuild}" if run.model.rebuild else "",
+        terms=" The terms are in `LICENSE`, in this folder." if run.model.license_file else "",
         counts=table(
             ["class", *PARTS],
             [[label, *(str(counts[part][label]) for part in PARTS)] for label in card.labels],
@@ -116,9 +118,14 @@ def _stages(card: ModelCard, run: TrainingRun) -> str:
     before = BEFORE[run.pretraining.name]
     if card.training["stage"] == "stage1":
         return f"{before}Stage 1 only: {LEARNT[run.method]}, no attention loss on top."
-    care = run.attention
-    return (
-        f"{before}Stage 1 with {LEARNT[run.method]}, then stage 2 with the CARE attention loss on "
-        f"the boxes of {', '.join(care.attend)} (alpha {care.alpha}, lambda {care.lam}, tau "
-        f"{care.tau})."
-    )
+    text, care = f"{before}Stage 1 with {LEARNT[run.method]}", run.attention
+    if care.attend:
+        text += (
+            f", then stage 2 with the CARE attention loss on the boxes of {', '.join(care.attend)} "
+            f"(alpha {care.alpha}, lambda {care.lam}, tau {care.tau})"
+        )
+    elif run.control.second_stage:
+        text += ", then stage 2 with the same, no attention loss on top"
+    if card.training["stage"] == "crt":
+        text += ", then the last layer alone, anew, every class equally often"
+    return f"{text}."

@@ -28,6 +28,7 @@ from training.data.cache import PictureCache
 from training.data.dataset import Batch, PictureDataset, evaluation_loader, loader
 from training.data.layouts import load_samples
 from training.data.samples import SampleList
+from training.errors import ConfigError
 from training.logs import RunLog, attention_sheet, plot_curves, rare_pictures
 from training.losses import make_loss
 from training.methods import Method, Processes, Step, Task
@@ -60,7 +61,8 @@ def train(run: TrainingRun, folder: Path, *, cache: Path, until: str = "") -> Pa
         The best checkpoint of the last stage, a .safetensors file.
 
     Raises:
-        ConfigError: Settings that do not go together, or with the folder.
+        ConfigError: Settings that do not go together, or with the folder, or a loss that is no
+            number.
         DataError: The data set is incomplete or contradicts itself.
     """
     check(run)
@@ -71,12 +73,16 @@ def train(run: TrainingRun, folder: Path, *, cache: Path, until: str = "") -> Pa
     check_lists(run, stages, parts["train"])
     PictureCache.open(samples, preprocessing_of(run), cache)
     write_down(run, samples, parts, folder)
-    fabric = Fabric(
-        accelerator=run.accelerator,
-        devices=run.devices,
-        strategy="ddp_spawn" if run.devices > 1 else "auto",
-        precision=run.precision,  # type: ignore[arg-type]
-    )
+    try:
+        fabric = Fabric(
+            accelerator=run.accelerator,
+            devices=run.devices,
+            strategy="ddp_spawn" if run.devices > 1 else "auto",
+            precision=run.precision,  # type: ignore[arg-type]
+        )
+    except (RuntimeError, ValueError) as error:
+        found = f"accelerator = {run.accelerator!r}, devices = {run.devices}"
+        raise ConfigError(f"{found}, precision = {run.precision!r}: {error}") from error
     fabric.launch(partial(run_stages, run=run, stages=stages, folder=folder, cache=cache))
     return folder / f"{stages[-1].name}.safetensors"
 
@@ -170,6 +176,11 @@ def run_stage(
         progress.epoch += 1
         row: dict[str, float] = {"epoch": progress.epoch}
         row |= dict(zip(method.parts, np.mean(sums, 0).tolist(), strict=True))
+        if not math.isfinite(row["loss"]):
+            raise ConfigError(
+                f"{stage.name}, epoch {progress.epoch}: the loss is {row['loss']}, nothing is "
+                "learned any more; lower the stage's learning_rate"
+            )
         if teacher.judged:
             labels, logits = fabric.broadcast(predict(judged, validation, fabric))
             method.after_epoch(labels, logits)

@@ -367,6 +367,11 @@ def build_network(
         raise ConfigError(
             f"{backbone} has no weights {weights!r}: expected none, {known}, or a file"
         ) from error
+    except OSError as error:  # torchvision fetches them the first time they are asked for
+        raise ConfigError(
+            f"the weights {weights} of {backbone} could not be fetched: {error}; where there is no "
+            "network, name a file of them in network.weights"
+        ) from error
     if state and not is_own(state):
         _load(original, state, ("classifier", "fc"), f"{weights} in {backbone}")
     head = family.head(original)
@@ -438,10 +443,25 @@ def load_state(path: Path) -> dict[str, Tensor]:
         ConfigError: There is no such file, or it is no state dict.
     """
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = load_file(path) if path.suffix == ".safetensors" else load_saved(path)
     except OSError as error:
         raise ConfigError(f"weights {path}: {error.strerror or error}") from error
-    except (SafetensorError, UnpicklingError, RuntimeError) as error:
+    except (SafetensorError, ValueError) as error:
         raise ConfigError(f"weights {path}: not a state dict") from error
+    if not isinstance(state, dict):
+        raise ConfigError(f"weights {path}: not a state dict")
+    return state
+
+
+def load_saved(path: Path) -> Any:
+    """What `torch.save` wrote, without unpickling objects.
+
+    Raises:
+        OSError: The file cannot be opened.
+        ValueError: It is damaged or something else, for which torch has errors of many kinds.
+    """
+    with path.open("rb") as file:
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except (EOFError, LookupError, OSError, RuntimeError, UnpicklingError) as error:
+            raise ValueError(f"{path}: damaged, or not written by torch") from error

@@ -24,6 +24,7 @@ from training.export import export_model, restamp, texture_width
 from training.methods import METHODS
 from training.network import Network, load_state
 from training.report import plot_reliability
+from training.run_folder import check_trained
 from training.stability import stability
 from training.stages import network_of, preprocessing_of, split_of, stages_of
 
@@ -55,12 +56,13 @@ def release(
         The card as written.
 
     Raises:
-        ConfigError: The run has no such checkpoint.
+        ConfigError: The run has no such checkpoint, or was trained with other settings or lists.
         ExportError: The graph differs from the network; nothing is written.
     """
     samples = load_samples(run.data)
-    stage, network = load_checkpoint(run, folder, stage, classes=len(samples.labels))
     parts = split_of(run, samples)
+    check_trained(run, samples, parts, folder)
+    stage, network = load_checkpoint(run, folder, stage, classes=len(samples.labels))
     card = ModelCard(
         name=run.name,
         version=run.model.version,

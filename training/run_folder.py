@@ -1,25 +1,34 @@
 """A run's folder: everything that shaped it, and how far it has come."""
 
+import errno
 import json
 import platform
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from training.config import TrainingRun
 from training.data.samples import SampleList
 from training.data.splits import write_split
+from training.data.tables import read_rows
 from training.errors import ConfigError
+from training.network import load_saved
 
 PACKAGES = ("torch", "torchvision", "lightning", "numpy", "opencv-python", "onnx", "scikit-learn")
+
+
+CIRCUMSTANCES = ("name", "workers", "accelerator", "sheet_every", "model")
+"""Settings of a run that do not shape what it learns."""
 
 
 @dataclass
@@ -45,7 +54,7 @@ def write_down(
     """Put everything that shapes the run into its folder: settings, lists, versions, commit.
 
     Raises:
-        ConfigError: The folder holds a run with other settings.
+        ConfigError: The folder holds a run of at least an epoch, of other settings or lists.
     """
     folder.mkdir(parents=True, exist_ok=True)
     entries = asdict(run)
@@ -53,14 +62,20 @@ def write_down(
         if isinstance(settings, dict):
             for key in [key for key, value in settings.items() if value is None]:
                 del settings[key]
-    resolved = to_toml(entries)
-    written = folder / "run.toml"
-    if written.exists() and written.read_text(encoding="utf-8") != resolved:
-        raise ConfigError(f"{folder} holds a run with other settings; remove it or choose another")
+    resolved, lists = to_toml(entries), _lists(samples, parts)
+    written, split = folder / "run.toml", folder / "split.csv"
+    if any(folder.glob("*.last.ckpt")) or any(folder.glob("*.safetensors")):
+        if written.exists() and written.read_text(encoding="utf-8") != resolved:
+            raise ConfigError(
+                f"{folder} holds a run with other settings; remove it or choose another"
+            )
+        if split.exists() and _read_lists(split) != lists:
+            raise ConfigError(
+                f"{folder} holds a run with other lists (split.csv), as the data set has changed; "
+                "remove it or choose another"
+            )
     written.write_text(resolved, encoding="utf-8")
-    assigned = {item.name: "unused" for item in samples.samples}  # what `keep` left out stays so
-    assigned |= {item.name: part for part, subset in parts.items() for item in subset.samples}
-    write_split(assigned, folder / "split.csv")
+    write_split(lists, split)
     facts = {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -68,6 +83,53 @@ def write_down(
         "seed": run.seed,
     }
     (folder / "environment.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def check_trained(
+    run: TrainingRun, samples: SampleList, parts: dict[str, SampleList], folder: Path
+) -> None:
+    """See that a folder's run was trained with these settings and lists.
+
+    Raises:
+        ConfigError: It was not: a card made of these would be wrong, and pictures that were
+            learned from may be in the test list.
+    """
+    if not (folder / "run.toml").exists():
+        raise ConfigError(f"{folder}: no run was trained here; run care train first")
+    trained, now = _shaping(TrainingRun.load(folder / "run.toml")), _shaping(run)
+    if other := [key for key in now if trained[key] != now[key]]:
+        told = ", ".join(f"{key} = {trained[key]!r}, not {now[key]!r}" for key in other)
+        raise ConfigError(
+            f"{folder} was trained with {told}: name the settings it was trained with"
+        )
+    if _read_lists(folder / "split.csv") != _lists(samples, parts):
+        raise ConfigError(
+            f"{folder} was trained with other lists than these: its split.csv has them. The data "
+            "set, or the list that data.split names, has changed since"
+        )
+
+
+def _lists(samples: SampleList, parts: dict[str, SampleList]) -> dict[str, str]:
+    """Name → list, of all pictures."""
+    assigned = {item.name: "unused" for item in samples.samples}  # what `keep` left out stays so
+    return assigned | {item.name: part for part, subset in parts.items() for item in subset.samples}
+
+
+def _read_lists(path: Path) -> dict[str, str]:
+    return {row["image"]: row["split"] for row in read_rows(path, "image", "split")}
+
+
+def _shaping(run: TrainingRun) -> dict[str, Any]:
+    """The settings that shape what is learned, by "section.key", wherever files lie."""
+    found: dict[str, Any] = {}
+    for section, settings in asdict(run).items():
+        if section not in CIRCUMSTANCES:
+            table = settings if isinstance(settings, dict) else {"": settings}
+            found |= {f"{section}.{key}".rstrip("."): value for key, value in table.items()}
+    found["network.weights"] = Path(found["network.weights"]).name
+    for key in ("data.root", "data.split", "data.boxes"):
+        del found[key]
+    return found
 
 
 def to_toml(entries: Mapping[str, Any], section: str = "") -> str:
@@ -89,9 +151,8 @@ def _key(key: str) -> str:
 
 def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
     """Write a state dict as safetensors; complete or not at all."""
-    part = path.with_suffix(".part")
-    save_file({name: value.contiguous() for name, value in state.items()}, part)
-    part.replace(path)
+    with _complete(path) as part:
+        save_file({name: value.contiguous() for name, value in state.items()}, part)
 
 
 def save_progress(
@@ -101,38 +162,76 @@ def save_progress(
     progress: Progress,
 ) -> None:
     """Write everything that a stage needs to go on; complete or not at all."""
-    part = path.with_suffix(".part")
     state = {
         "learning": [module.state_dict() for module in learning],
         "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "progress": asdict(progress),
     }
-    torch.save(state, part)
-    part.replace(path)
+    with _complete(path) as part:
+        torch.save(state, part)
+
+
+@contextmanager
+def _complete(path: Path) -> Iterator[Path]:
+    """A name to write under; what is there takes its place at the end, or goes.
+
+    Raises:
+        OSError: It cannot be written, for which torch and safetensors have errors of their own.
+    """
+    part = path.with_suffix(".part")
+    try:
+        yield part
+        part.replace(path)
+    except (RuntimeError, SafetensorError) as error:
+        problem = "cannot be written, is the disk full? The same command goes on"
+        raise OSError(errno.EIO, problem, str(path)) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def load_progress(
     path: Path, learning: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer]
 ) -> Progress:
-    """Put modules and optimizers where a stage stopped; a fresh start where there is no file."""
+    """Put modules and optimizers where a stage stopped; a fresh start where there is no file.
+
+    Raises:
+        ConfigError: The file is damaged, or of a version that kept other things.
+    """
     if not path.exists():
         return Progress()
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    for module, stopped in zip(learning, state["learning"], strict=True):
-        module.load_state_dict(stopped)
-    for optimizer, stopped in zip(optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(stopped)
-    return Progress(**state["progress"])
+    try:
+        state: dict[str, Any] = load_saved(path)
+        for module, stopped in zip(learning, state["learning"], strict=True):
+            module.load_state_dict(stopped)
+        for optimizer, stopped in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(stopped)
+        return Progress(**state["progress"])
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise _no_way_on(path) from error
 
 
 def epochs_done(folder: Path, stage: str) -> int:
-    """How many epochs of a stage are behind: all of them, those of a stopped one, or none."""
+    """How many epochs of a stage are behind: all of them, those of a stopped one, or none.
+
+    Raises:
+        ConfigError: What a stopped one left is damaged, or of another version.
+    """
     finished, last = folder / f"{stage}.json", folder / f"{stage}.last.ckpt"
     if finished.exists():
         return int(json.loads(finished.read_text(encoding="utf-8"))["epoch"])
     if last.exists():
-        return int(torch.load(last, map_location="cpu", weights_only=True)["progress"]["epoch"])
+        try:
+            return int(load_saved(last)["progress"]["epoch"])
+        except (LookupError, TypeError, ValueError) as error:
+            raise _no_way_on(last) from error
     return 0
+
+
+def _no_way_on(path: Path) -> ConfigError:
+    return ConfigError(
+        f"{path} is damaged, or was left by another version of this program: no stage can go on "
+        "from it. Remove it, and the stage starts anew; the stages before it stay"
+    )
 
 
 def _version(package: str) -> str:

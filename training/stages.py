@@ -1,20 +1,27 @@
 """What a run's settings come to: its stages, lists, input and network; and if they go together."""
 
+import inspect
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
 
 from imaging.preprocessing import Preprocessing
 from training.config import AttentionSettings, SamplerSettings, StageSettings, TrainingRun
+from training.data.dataset import attended_labels
 from training.data.samplers import SAMPLERS, Sampler
 from training.data.samples import SampleList
 from training.data.splits import load_or_make_split
 from training.errors import ConfigError
 from training.losses import LOSSES
-from training.methods import METHODS, PRETRAINING, Method, Processes, check_method
+from training.methods import METHODS, PRETRAINING, Method, Processes, check_method, setting
 from training.network import Network, build_network, family_of, is_file
+
+AMOUNTS = ("rotation", "shift", "brightness", "contrast", "gamma", "saturation", "hue", "blur")
+"""Settings of an augmentation that say how far it may go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +125,8 @@ def check_lists(run: TrainingRun, stages: Sequence[Stage], train_list: SampleLis
     Raises:
         ConfigError: They do not.
     """
+    if len(train_list.labels) < 2:
+        raise ConfigError(f"the only label is {train_list.labels[0]!r}; expected two or more")
     for stage in stages:
         batches = sampler_of(run, stage, train_list, Processes(), 0)
         if next(iter(batches), None) is None:
@@ -126,6 +135,14 @@ def check_lists(run: TrainingRun, stages: Sequence[Stage], train_list: SampleLis
                 f"full batch of {batches.batch}, and two views are compared in full batches only"
             )
         stage.teacher.check_data(run, train_list, batches.batch)
+        attended = attended_labels(stage.care, train_list)
+        boxed = {item.label for item in train_list.samples if len(item.boxes)}
+        if attended and not attended & boxed:
+            names = ", ".join(train_list.labels[label] for label in sorted(attended))
+            raise ConfigError(
+                f"attend: no training picture of {names} has a lesion box, so attention would have "
+                "no effect; name the boxes in data.boxes or --boxes, or set attention.attend = []"
+            )
 
 
 def check(run: TrainingRun) -> None:
@@ -154,35 +171,65 @@ def check(run: TrainingRun) -> None:
     for name, (found, expected) in choices.items():
         if found not in expected:
             raise ConfigError(f"{name} = {found!r}: expected {', '.join(expected)}")
-    ranges = {
-        "attention.alpha": (run.attention.alpha, 0 <= run.attention.alpha < 1, "0 to below 1"),
-        "attention.tau": (run.attention.tau, 0 < run.attention.tau <= 1, "above 0 to 1"),
-        "attention.lam": (run.attention.lam, run.attention.lam >= 0, "at least 0"),
-        "augmentation.aspect": (run.augmentation.aspect, run.augmentation.aspect >= 1, "1 or more"),
-        "augmentation.zoom": (
-            run.augmentation.zoom,
-            0 < run.augmentation.zoom[0] <= run.augmentation.zoom[1],
-            "above 0, smallest first",
-        ),
-        "mixup.alpha": (run.mixup.alpha, run.mixup.alpha >= 0, "at least 0"),
-        "sampler.batch": (run.sampler.batch, run.sampler.batch >= 1, "1 or more"),
-        "sampler.k": (run.sampler.k, run.sampler.k >= 1, "1 or more"),
-        "stage1.epochs": (run.stage1.epochs, run.stage1.epochs >= 1, "1 or more"),
-        "stage2.epochs": (run.stage2.epochs, run.stage2.epochs >= 1, "1 or more"),
-        "stage1.patience": (run.stage1.patience, run.stage1.patience >= 1, "1 or more"),
-        "stage2.patience": (run.stage2.patience, run.stage2.patience >= 1, "1 or more"),
-        "stage1.average": (run.stage1.average, 0 <= run.stage1.average < 1, "0 to below 1"),
-        "stage2.average": (run.stage2.average, 0 <= run.stage2.average < 1, "0 to below 1"),
-        "crt.average": (run.crt.average, 0 <= run.crt.average < 1, "0 to below 1"),
-        "crt.patience": (run.crt.patience, run.crt.patience >= 1, "1 or more"),
-        "devices": (run.devices, run.devices >= 1, "1 or more"),
-    }
-    for name, (value, fine, wanted) in ranges.items():
+    for name, fine, wanted in ranges(run):
         if not fine:
-            raise ConfigError(f"{name} = {value}: expected {wanted}")
+            raise ConfigError(f"{name} = {setting(run, name)}: expected {wanted}")
+    taken = inspect.signature(LOSSES[run.loss.name]).parameters
+    for name, value in asdict(run.loss).items():
+        if name != "name" and value is not None and name not in taken:
+            raise ConfigError(
+                f"loss.{name} is set, but loss.name = {run.loss.name!r}: it would have no effect"
+            )
     fixed = family_of(run.network.backbone).input_size
     if fixed and run.input.size != fixed:
         raise ConfigError(
             f"{run.network.backbone} takes {fixed} pixels, input.size is {run.input.size}"
         )
     check_method(run)
+
+
+def ranges(run: TrainingRun) -> list[tuple[str, bool, str]]:
+    """Settings that are numbers or names: which, whether it is fine, what is expected."""
+    zoom, loss, attention = run.augmentation.zoom, run.loss, run.attention
+    at_least_0, positive, some = "at least 0", "above 0", "1 or more"
+    checked = [
+        ("name", re.fullmatch(r"[^./\\][^/\\]*", run.name) is not None, "a folder's name"),
+        ("seed", 0 <= run.seed < 2**32, "0 to 4294967295"),
+        ("workers", run.workers >= 0, at_least_0),
+        ("devices", run.devices >= 1, some),
+        ("sheet_every", run.sheet_every >= 0, at_least_0),
+        ("data.labels", len(set(run.data.labels)) == len(run.data.labels), "each label once"),
+        ("input.size", run.input.size >= 64, "64 or more"),  # below, the map is a single number
+        ("attention.alpha", 0 <= attention.alpha < 1, "0 to below 1"),
+        ("attention.tau", 0 < attention.tau <= 1, "above 0 to 1"),
+        ("attention.lam", 0 <= attention.lam < inf, at_least_0),
+        ("attention.outside_slope", 0 <= attention.outside_slope < inf, at_least_0),
+        ("attention.box_scale", 0 < attention.box_scale < inf, positive),
+        ("augmentation.zoom", 0 < zoom[0] <= zoom[1] < inf, "above 0, smallest first"),
+        ("augmentation.aspect", 1 <= run.augmentation.aspect < inf, some),
+        ("mixup.alpha", 0 <= run.mixup.alpha < inf, at_least_0),
+        ("sampler.batch", run.sampler.batch >= 1, some),
+        ("sampler.k", run.sampler.k >= 1, some),
+        ("sampler.p", run.sampler.p >= 0, at_least_0),
+        ("sampler.epoch_pictures", run.sampler.epoch_pictures >= 0, at_least_0),
+        ("loss.gamma", loss.gamma is None or 0 <= loss.gamma < inf, at_least_0),
+        ("loss.beta", loss.beta is None or 0 <= loss.beta < 1, "0 to below 1"),
+        ("loss.margin", loss.margin is None or 0 < loss.margin < inf, positive),
+        ("loss.deferred", loss.deferred is None or 0 <= loss.deferred <= 1, "0 to 1"),
+        ("loss.tau", loss.tau is None or 0 <= loss.tau < inf, at_least_0),
+        ("crt.epochs", run.crt.epochs >= 0, at_least_0),
+    ]
+    for section, augmentation in (("augmentation", run.augmentation), ("views", run.views)):
+        for name in AMOUNTS:
+            amount = getattr(augmentation, name)
+            checked.append((f"{section}.{name}", 0 <= amount < inf, at_least_0))
+    for section in ("stage1", "stage2", "crt", "pretraining"):
+        stage: StageSettings = getattr(run, section)
+        checked += [
+            (f"{section}.epochs", stage.epochs >= 1 or section == "crt", some),
+            (f"{section}.patience", stage.patience >= 1, some),
+            (f"{section}.average", 0 <= stage.average < 1, "0 to below 1"),
+            (f"{section}.learning_rate", 0 < stage.learning_rate < inf, positive),
+            (f"{section}.weight_decay", 0 <= stage.weight_decay < inf, at_least_0),
+        ]
+    return checked

@@ -32,6 +32,41 @@ def test_boxes_are_made_whether_or_not_the_verb_is_said(planted, tmp_path):
     assert len(read_boxes(tmp_path / "a.csv")) == 10
 
 
+def test_a_list_with_columns_of_other_names_is_read(planted, tmp_path):
+    rows = (planted / "labels.csv").read_text().replace("image,label,", "Datei,Diagnose,", 1)
+    (planted / "liste.csv").write_text(rows)
+
+    code, said = care_boxes(
+        *("--data", planted, "--out", tmp_path / "a.csv", "--method", "center", "--workers", 0),
+        *("--manifest", "liste.csv", "--image-column", "Datei", "--label-column", "Diagnose"),
+    )
+
+    assert code == 0, said
+    assert len(read_boxes(tmp_path / "a.csv")) == 10
+
+
+@pytest.mark.parametrize("option", ["--compare", "--except"])
+def test_drawn_boxes_are_not_overwritten_by_those_compared_with_them(planted, tmp_path, option):
+    drawn = tmp_path / "drawn.csv"
+    drawn.write_bytes((planted / "boxes.csv").read_bytes())
+
+    code, said = care_boxes("--data", planted, "--out", drawn, option, drawn, "--workers", 0)
+
+    assert code == 2
+    assert "would be overwritten" in said
+    assert drawn.read_bytes() == (planted / "boxes.csv").read_bytes()
+
+
+def test_a_sheet_of_another_kind_is_refused_before_boxes_are_made(planted, tmp_path):
+    code, said = care_boxes(
+        *("--data", planted, "--out", tmp_path / "a.csv", "--sheet", tmp_path / "s.pdf")
+    )
+
+    assert code == 2
+    assert "s.pdf: a sheet is .html or .png" in said
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_comparison_is_printed_written_and_drawn(planted, tmp_path):
     drawn = planted / "boxes.csv"
 

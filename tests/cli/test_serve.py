@@ -35,6 +35,20 @@ def test_a_folder_of_models_reaches_the_service(handed_over, tmp_path: Path):
     assert handed_over["environment"]["CARE_MODELS"] == str(tmp_path.resolve())
 
 
+def test_paths_in_the_environment_start_where_the_command_does(
+    handed_over, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CARE_MODELS", "my-models")
+    monkeypatch.setenv("CARE_API_KEYS_FILE", "keys/care.txt")
+
+    assert CliRunner().invoke(app, ["serve"]).exit_code == 0
+
+    root = tmp_path.resolve()
+    assert handed_over["environment"]["CARE_MODELS"] == str(root / "my-models")
+    assert handed_over["environment"]["CARE_API_KEYS_FILE"] == str(root / "keys" / "care.txt")
+
+
 def test_nothing_is_reported_to_anyone(handed_over):
     CliRunner().invoke(app, ["serve"])
 

@@ -181,6 +181,17 @@ def test_a_sheet_in_png_has_pages_of_48_with_the_boxes_in_color(tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_a_confidence_that_is_no_number_is_named(samples, made, tmp_path):
+    lines = made.read_text().splitlines()
+    head, first = lines[0].split(","), lines[1].split(",")
+    first[head.index("confidence")] = "high"
+    (tmp_path / "m.csv").write_text(f"{lines[0]}\n{','.join(first)}\n")
+
+    words = r"m\.csv: confidence of .* must be a number, found 'high'"
+    with pytest.raises(DataError, match=words):
+        write_sheet(samples, [tmp_path / "m.csv"], tmp_path / "s.html", workers=0)
+
+
 def test_a_sheet_of_another_kind_is_refused(samples, made, tmp_path):
     with pytest.raises(ConfigError, match=r"s\.pdf: a sheet is \.html or \.png"):
         write_sheet(samples, [made], tmp_path / "s.pdf", workers=0)

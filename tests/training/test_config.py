@@ -7,7 +7,7 @@ import pytest
 from tests.training.tiny import sample, sample_list
 from training.config import TrainingRun
 from training.errors import ConfigError
-from training.run_folder import write_down
+from training.run_folder import check_trained, write_down
 from training.stages import check, stages_of
 
 FULL = """
@@ -141,6 +141,7 @@ PARTS = {
     "validation": sample_list(sample("c.png", 0), labels=("a", "b")),
     "test": sample_list(sample("d.png", 0), labels=("a", "b")),
 }
+SHARED_OUT_ANEW = PARTS | {"train": PARTS["test"], "test": PARTS["train"]}
 ALL = sample_list(*(sample(f"{letter}.png", letter in "be") for letter in "abcde"))
 
 
@@ -163,16 +164,49 @@ def test_a_run_is_written_down_whole_and_reads_back_the_same(tmp_path):
     assert set(facts) >= {"python", "packages", "commit", "seed"}
 
 
-def test_a_folder_of_a_run_with_other_settings_is_refused_and_left_alone(tmp_path):
+@pytest.mark.parametrize("begun", ["stage1.last.ckpt", "stage1.safetensors"])
+def test_a_folder_of_a_run_with_other_settings_or_lists_is_refused_and_left_alone(tmp_path, begun):
     folder = tmp_path / "here"
     write_down(load(tmp_path, FULL), ALL, PARTS, folder)
+    (folder / begun).touch()
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     write_down(load(tmp_path, FULL), ALL, PARTS, folder)  # the same again is a resumed run
 
     with pytest.raises(ConfigError, match="here holds a run with other settings"):
         write_down(load(tmp_path, FULL, "attention.tau=0.6"), ALL, PARTS, folder)
+    with pytest.raises(ConfigError, match="here holds a run with other lists"):
+        write_down(load(tmp_path, FULL), ALL, SHARED_OUT_ANEW, folder)
 
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_folder_where_no_epoch_was_done_takes_other_settings(tmp_path):
+    write_down(load(tmp_path, FULL), ALL, PARTS, tmp_path / "here")
+    write_down(load(tmp_path, FULL, "attention.tau=0.6"), ALL, SHARED_OUT_ANEW, tmp_path / "here")
+
+    assert "tau = 0.6" in (tmp_path / "here" / "run.toml").read_text()
+    assert "d.png,train" in (tmp_path / "here" / "split.csv").read_text()
+
+
+def test_what_a_card_would_say_is_what_was_trained(tmp_path):
+    folder, run = tmp_path / "here", load(tmp_path, FULL, "network.weights=/a/b.pth")
+    with pytest.raises(ConfigError, match="here: no run was trained here"):
+        check_trained(run, ALL, PARTS, folder)
+    write_down(run, ALL, PARTS, folder)
+
+    moved = ("network.weights=/c/b.pth", "data.root=/elsewhere", "data.boxes=x.csv", "workers=7")
+    check_trained(load(tmp_path, FULL, *moved, "model.version='2'"), ALL, PARTS, folder)
+    for setting, words in (
+        ("input.size=64", "here was trained with input.size = 224, not 64: name the settings"),
+        ("seed=4", "seed = 3, not 4"),
+        ("network.weights=c.pth", "network.weights = 'b.pth', not 'c.pth'"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            check_trained(
+                load(tmp_path, FULL, "network.weights=b.pth", setting), ALL, PARTS, folder
+            )
+    with pytest.raises(ConfigError, match=r"other lists than these: its split\.csv has them"):
+        check_trained(run, ALL, SHARED_OUT_ANEW, folder)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +223,25 @@ def test_a_folder_of_a_run_with_other_settings_is_refused_and_left_alone(tmp_pat
         ("attention.lam=-1", "attention.lam = -1.0: expected at least 0"),
         ("augmentation.aspect=0.5", "augmentation.aspect = 0.5: expected 1 or more"),
         ("devices=0", "devices = 0: expected 1 or more"),
+        ("workers=-1", "workers = -1: expected at least 0"),
+        ("seed=-1", "seed = -1: expected 0 to 4294967295"),
+        ("name=''", "name = : expected a folder's name"),
+        ("name=a/b", "name = a/b: expected a folder's name"),
+        ("input.size=0", "input.size = 0: expected 64 or more"),
+        ('data.labels=["a", "b", "a"]', "data.labels = ('a', 'b', 'a'): expected each label once"),
+        ("stage2.learning_rate=-1", "stage2.learning_rate = -1.0: expected above 0"),
+        ("stage1.learning_rate=nan", "stage1.learning_rate = nan: expected above 0"),
+        ("crt.weight_decay=-1", "crt.weight_decay = -1.0: expected at least 0"),
+        ("crt.epochs=-1", "crt.epochs = -1: expected at least 0"),
+        ("pretraining.epochs=0", "pretraining.epochs = 0: expected 1 or more"),
+        ("pretraining.patience=0", "pretraining.patience = 0: expected 1 or more"),
+        ("sampler.p=-1", "sampler.p = -1: expected at least 0"),
+        ("sampler.epoch_pictures=-4", "sampler.epoch_pictures = -4: expected at least 0"),
+        ("augmentation.rotation=-20", "augmentation.rotation = -20.0: expected at least 0"),
+        ("views.hue=inf", "views.hue = inf: expected at least 0"),
+        ("attention.box_scale=0", "attention.box_scale = 0.0: expected above 0"),
+        ("loss.gamma=2", "loss.gamma is set, but loss.name = 'cross_entropy': it would have no"),
+        ("loss.name=class_balanced \nloss.beta=1", "loss.beta = 1.0: expected 0 to below 1"),
         ("crt.schedule=step", "crt.schedule = 'step': expected constant, cosine"),
         ("stage2.epochs=0", "stage2.epochs = 0: expected 1 or more"),
         ("stage1.patience=0", "stage1.patience = 0: expected 1 or more"),

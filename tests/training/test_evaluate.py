@@ -1,5 +1,6 @@
 """Where attention falls, intervals, reports on disk, and two models compared."""
 
+from dataclasses import replace
 from math import comb
 from pathlib import Path
 
@@ -7,14 +8,19 @@ import numpy as np
 import pytest
 
 from imaging.preprocessing import Placement
+from models.card import ModelCard
 from models.classifier import Prediction
+from models.store import shipped_models
+from training.card_page import card_page
 from training.compare import compare, mcnemar
+from training.config import TrainingRun
 from training.data.samples import Sample
 from training.errors import DataError
 from training.evaluate import AttentionFigures, Results, attention_figures, figures, markdown
 from training.report import read_predictions, write_report
 
 LABELS = ("common", "rare")
+RUNS = Path(__file__).parents[2] / "training" / "runs"
 
 
 def prediction(cam: np.ndarray) -> Prediction:
@@ -155,3 +161,59 @@ def test_different_pictures_are_not_compared():
     random = np.random.default_rng(5)
     with pytest.raises(DataError, match="pictures differ"):
         compare(results(random, 40), results(random, 44))
+
+
+def page(stage: str, text: str, tmp_path: Path) -> str:
+    """The page of a model that a run's stage made; figures and lists are the shipped model's."""
+    (tmp_path / "mine.toml").write_text(text)
+    card = ModelCard.load(shipped_models() / "dermoscopy" / "card.json")
+    card = replace(card, training=card.training | {"stage": stage})
+    return card_page(card, TrainingRun.load(tmp_path / "mine.toml"))
+
+
+@pytest.mark.parametrize("name", ["chest-xray", "dermoscopy"])
+def test_a_shipped_models_page_says_what_its_card_says(name):
+    card = ModelCard.load(shipped_models() / name / "card.json")
+    run = TrainingRun.load(RUNS / f"{name}.toml")
+
+    assert (shipped_models() / name / "README.md").read_text() == card_page(card, run)
+
+
+@pytest.mark.parametrize(
+    ("stage", "text", "words"),
+    [
+        ("stage1", "", "Stage 1 only: the classification loss alone"),
+        (
+            "stage2",
+            "attention.attend = ['mel']",
+            "then stage 2 with the CARE attention loss",
+        ),
+        ("stage2", "control.second_stage = true", "then stage 2 with the same, no attention loss"),
+        (
+            "crt",
+            "crt.epochs = 2",
+            "the classification loss alone, then the last layer",
+        ),
+        (
+            "crt",
+            "crt.epochs = 2\nattention.attend = ['mel']",
+            "tau 0.5), then the last layer",
+        ),
+    ],
+)
+def test_a_page_tells_the_stages_that_were(tmp_path, stage, text, words):
+    told = page(stage, text, tmp_path)
+
+    assert words in told
+    assert ("attention loss on the boxes" in told) == ("attend" in text)
+
+
+def test_a_page_promises_no_terms_commands_or_patients_that_are_not_there(tmp_path):
+    bare = page("stage1", "", tmp_path)
+    full = page("stage1", "data.group_column = 'patient'\nmodel.license_file = 'L'", tmp_path)
+
+    assert "in `LICENSE`" not in bare
+    assert "To make it again" not in bare
+    assert "Every picture stands for itself" in bare
+    assert "The terms are in `LICENSE`" in full
+    assert "All pictures of one patient are in one list" in full

@@ -1,5 +1,7 @@
 """Data sets as people have them, complete and broken."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +169,7 @@ MANIFEST_MISTAKES = {
     "": r"labels\.csv: no column image, label; found",
     "image,label\n": r"labels\.csv: no rows",
     "image,label\n1.png\n": r"labels\.csv, line 2: too few values",
+    'image,label\n1.png,"sick\n' + 200_000 * "x": r"labels\.csv, line \d+: field larger",
     "image,label\n1.png,sick\n3.png,\n": r"labels\.csv, line 3: no label",
 }
 
@@ -254,6 +257,26 @@ def test_a_damaged_picture_is_named(manifest):
         PictureCache.open(
             load(manifest), Preprocessing(size=16, fit="pad", color="rgb"), manifest / "cache"
         )
+    assert not list((manifest / "cache").iterdir())  # what was decoded for nothing takes no room
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot take room")
+def test_decoded_pictures_that_find_no_room_are_an_error_and_no_crash(manifest, monkeypatch):
+    asked = []
+
+    def full(file: int, start: int, size: int) -> None:
+        asked.append((start, size))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        PictureCache.open(
+            load(manifest), Preprocessing(size=16, fit="pad", color="rgb"), manifest / "cache"
+        )
+    assert str(caught.value.filename).startswith(str(manifest / "cache"))
+    assert asked == [(0, 128 + 3 * 16 * 16 * 3)]  # all of it: NumPy's header and three pictures
+    assert not list((manifest / "cache").iterdir())
 
 
 def test_decoded_pictures_are_kept_until_a_file_or_the_preprocessing_changes(manifest):
@@ -272,6 +295,38 @@ def test_decoded_pictures_are_kept_until_a_file_or_the_preprocessing_changes(man
     changed = np.array(opened().pictures)
     assert (changed[0] != first[0]).any()
     np.testing.assert_array_equal(changed[1:], first[1:])
+
+
+def test_folders_take_every_kind_of_picture_that_is_read_and_nothing_hidden(tmp_path):
+    names = [
+        "a/1.tif",
+        "a/2.TIFF",
+        "a/3.bmp",
+        "b/4.dicom",
+        "b/._4.png",
+        "b/.x/6.png",
+        ".trash/5.png",
+    ]
+    for name in names:
+        write(tmp_path / "pets" / name, "")
+
+    samples = load(tmp_path, "folders", images="pets")
+
+    assert [item.name for item in samples.samples] == names[:4]
+    assert samples.labels == ("a", "b")
+
+
+def test_a_class_whose_files_are_no_pictures_is_named(tmp_path):
+    write(tmp_path / "pets" / "cat" / "1.png", "")
+    write(tmp_path / "pets" / "dog" / "IM0001", "")
+
+    with pytest.raises(DataError, match=r"dog: no picture of this class, .* found dog/IM0001"):
+        load(tmp_path, "folders", images="pets")
+
+
+def test_folders_without_any_picture_are_named(tmp_path):
+    with pytest.raises(DataError, match="no pictures in the layout 'folders'"):
+        load(tmp_path, "folders")
 
 
 def test_folders_that_are_not_there_are_named(tmp_path):

@@ -1,5 +1,7 @@
 """Logits and maps of every kind of network, by other routes."""
 
+from urllib.error import URLError
+
 import cv2
 import numpy as np
 import pytest
@@ -214,11 +216,24 @@ def test_weights_that_are_not_there_are_named(tmp_path):
         build_network("resnet18", 3, weights=str(tmp_path / "nowhere.pth"))
 
 
-def test_weights_that_are_no_state_dict_are_named(tmp_path):
-    for name in ("broken.pth", "broken.safetensors"):
-        (tmp_path / name).write_bytes(b"not weights")
+@pytest.mark.parametrize("content", [b"not weights", b"hello", b""])
+def test_weights_that_are_no_state_dict_are_named(tmp_path, content):
+    torch.save([1, 2], tmp_path / "list.pth")
+    for name in ("broken.pth", "broken.safetensors", "list.pth"):
+        if name != "list.pth":
+            (tmp_path / name).write_bytes(content)
         with pytest.raises(ConfigError, match=name):
             build_network("resnet18", 3, weights=str(tmp_path / name))
+
+
+def test_weights_that_cannot_be_fetched_are_named(monkeypatch):
+    def unreachable(*arguments, **options):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(torchvision.models, "get_model", unreachable)
+
+    with pytest.raises(ConfigError, match=r"IMAGENET1K_V1 of resnet18 .* not known.* name a file"):
+        build_network("resnet18", 3, weights="IMAGENET1K_V1")
 
 
 def test_a_misspelt_weights_name_is_named():

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ import tomllib
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 import training.fit
@@ -17,6 +19,13 @@ from training.config import TrainingRun
 from training.errors import ConfigError
 from training.fit import train
 from training.methods import METHODS
+from training.run_folder import (
+    Progress,
+    epochs_done,
+    load_progress,
+    save_progress,
+    save_weights,
+)
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +141,52 @@ def test_a_killed_run_resumes_to_the_weights_of_an_undisturbed_one(
         )
 
 
+@pytest.mark.parametrize("left", ["older version", "other method", "cut short", "empty", "text"])
+def test_what_a_stopped_stage_left_says_so_where_it_cannot_be_gone_on_from(tmp_path, left):
+    last, module = tmp_path / "stage1.last.ckpt", torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(module.parameters())
+    save_progress(last, [module], [optimizer], Progress(epoch=3))
+    assert load_progress(last, [module], [optimizer]).epoch == epochs_done(tmp_path, "stage1") == 3
+    whole = last.read_bytes()
+    if left == "older version":  # had "method" where "learning" is now
+        torch.save({"method": module.state_dict(), "progress": {"epoch": 3}}, last)
+    elif left == "other method":
+        save_progress(last, [torch.nn.Linear(5, 2)], [optimizer], Progress(epoch=3))
+    else:
+        last.write_bytes({"cut short": whole[:-30], "empty": b"", "text": b"hello"}[left])
+
+    words = r"stage1\.last\.ckpt is damaged, or was left by another version .* Remove it"
+    with pytest.raises(ConfigError, match=words):
+        load_progress(last, [module], [optimizer])
+    if left in ("cut short", "empty", "text"):
+        with pytest.raises(ConfigError, match=words):
+            epochs_done(tmp_path, "stage1")
+
+
+def test_a_full_disk_is_said_and_leaves_what_was_there(tmp_path):
+    weights, last = tmp_path / "stage1.safetensors", tmp_path / "stage1.last.ckpt"
+    module = torch.nn.Linear(300, 300)  # 360 kB
+    writes = {
+        weights: lambda: save_weights(module.state_dict(), weights),
+        last: lambda: save_progress(last, [module], [], Progress(epoch=1)),
+    }
+    for write in writes.values():
+        write()
+    before = {path: path.read_bytes() for path in writes}
+
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, usual[1]))
+    try:
+        for path, write in writes.items():
+            with pytest.raises(OSError, match="is the disk full") as caught:
+                write()
+            assert caught.value.filename == str(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 @pytest.mark.long
 def test_a_run_killed_for_good_resumes_as_well(data, tmp_path):
     start = [sys.executable, "-c", "from cli.main import app; app()", "train"]
@@ -211,11 +266,29 @@ def test_settings_that_do_not_go_together_stop_the_run_before_it_starts(load, tm
         ('loss.name="focall"', "focall"),
         ("attention.alpha=1.0", "alpha"),
         ('attention.attend=["hexagon"]', "hexagon"),
+        ('data.boxes=""', "no training picture of ring, cross has a lesion box"),
+        ('accelerator="gpuu"', "gpuu"),
+        ('precision="half"', "half"),
         ('network.backbone="vgg11"', "224 pixels"),
         ('network.backbone="vit_b_16"', "not supported"),
     ):
         with pytest.raises(ConfigError, match=words):
-            train(load(setting), tmp_path / words.split()[0], cache=tmp_path / "cache")
+            train(load(setting), tmp_path / "run", cache=tmp_path / "cache")
+        assert not list((tmp_path / "run").glob("stage*")), setting
+
+
+def test_one_class_is_refused_before_anything_is_trained(tmp_path):
+    data = lesion_set(tmp_path / "data", counts={"disc": 20})
+    settings = (f"data.root={data}", 'data.labels=["disc"]', "attention.attend=[]")
+    run = TrainingRun.load(lesion_run(data), settings=settings)
+    with pytest.raises(ConfigError, match="the only label is 'disc'; expected two or more"):
+        train(run, tmp_path / "run", cache=tmp_path / "cache")
+
+
+def test_a_loss_that_is_no_number_ends_the_stage_and_leaves_no_checkpoint(load, tmp_path):
+    with pytest.raises(ConfigError, match=r"stage1, epoch 1: the loss is nan.*learning_rate"):
+        train(load("stage1.learning_rate=1e30"), tmp_path / "run", cache=tmp_path / "cache")
+    assert not list((tmp_path / "run").glob("*.safetensors"))
 
 
 def test_a_folder_with_another_run_is_not_overwritten(load, tmp_path):

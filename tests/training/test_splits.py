@@ -145,6 +145,31 @@ def test_keep_that_cannot_be_is_refused(keep, words):
         split(keep=keep)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_class_of_three_patients_is_in_every_list(seed):
+    samples = sample_list(
+        *(sample(f"a{n}", 0) for n in range(80)),
+        *(sample(f"b{n}", 1, group=f"p{n // 2}") for n in range(6)),
+        *(sample(f"c{n}", 2) for n in range(3)),
+    )
+
+    parts = split(samples, seed=seed)
+
+    assert [part.counts().tolist()[1:] for part in parts.values()] == [[2, 1]] * 3
+    assert sum(len(part.samples) for part in parts.values()) == len(samples.samples)
+
+
+def test_a_list_that_leaves_a_class_out_is_not_left_behind(tmp_path):
+    pictures = [sample(f"a{n}", 0) for n in range(40)]
+    path = tmp_path / "split.csv"
+    with pytest.raises(DataError, match="no picture of 'b'"):
+        split(sample_list(*pictures, *(sample(f"b{n}", 1, group="p") for n in range(6))), path)
+
+    assert not list(tmp_path.iterdir())
+    split(sample_list(*pictures, *(sample(f"b{n}", 1) for n in range(6))), path)
+    assert path.exists()
+
+
 def test_a_class_with_one_patient_is_named():
     samples = sample_list(
         *(sample(f"a{n}", 0) for n in range(40)),
@@ -153,6 +178,14 @@ def test_a_class_with_one_patient_is_named():
 
     with pytest.raises(DataError, match=r"no picture of 'b'; it has 1 group\(s\)"):
         split(samples)
+
+
+def test_fewer_pictures_than_parts_are_told_what_shares_need_fewer():
+    samples = sample_list(*(sample(f"{label}{n}", label) for label in (0, 1) for n in range(12)))
+
+    with pytest.raises(DataError, match=r"cannot split 24 .* need 20 parts.* 0\.2 need 5"):
+        split(samples)
+    assert split(samples, validation=0.2, test=0.2)["train"].counts().min() > 0
 
 
 def test_fewer_patients_than_lists_are_refused():
@@ -171,6 +204,7 @@ def test_fewer_patients_than_lists_are_refused():
         ("1.png,train", "1.png,test", "group p0 is in test and train"),
         ("0.png,train", "0.png,train\n0.png,train", r"0\.png is listed twice"),
         ("image,split", "picture,split", "no column image"),
+        ("4.png,test\n5.png,test", "4.png,train\n5.png,train", "test: no picture of 'a'"),
     ],
 )
 def test_a_mistake_in_a_list_is_named(tmp_path, old, new, words):

@@ -75,8 +75,7 @@ def write_sheet(
         ConfigError: Another suffix, or too many lists.
         DataError: A list or picture cannot be read.
     """
-    if out.suffix not in (".html", ".png"):
-        raise ConfigError(f"{out.name}: a sheet is .html or .png")
+    check_sheet(out)
     if len(made) > len(MADE):
         raise ConfigError(f"{len(made)} lists of boxes; a sheet shows {len(MADE)} at most")
     layers = [_layer(path, color) for path, color in zip(made, MADE, strict=False)]
@@ -101,6 +100,16 @@ def write_sheet(
     return _write_pages(tiles, out)
 
 
+def check_sheet(out: Path) -> None:
+    """See that a sheet can be written under this name.
+
+    Raises:
+        ConfigError: It has another suffix.
+    """
+    if out.suffix not in (".html", ".png"):
+        raise ConfigError(f"{out.name}: a sheet is .html or .png")
+
+
 def _layer(path: Path, color: tuple[int, int, int]) -> Layer:
     words: dict[str, str] = {}
     confidence: dict[str, float] = {}
@@ -109,7 +118,12 @@ def _layer(path: Path, color: tuple[int, int, int]) -> Layer:
         method = row.get("method") or path.stem
         words[name] = f"{words[name]}, {sure}" if name in words else f"{method} {sure or ''}"
         if sure:
-            confidence[name] = min(confidence.get(name, 1.0), float(sure))
+            try:
+                confidence[name] = min(confidence.get(name, 1.0), float(sure))
+            except ValueError as error:
+                raise DataError(
+                    f"{path.name}: confidence of {name} must be a number, found {sure!r}"
+                ) from error
     return Layer(read_boxes(path), words, confidence, color)
 
 

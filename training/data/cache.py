@@ -90,12 +90,24 @@ def check_boxes(item: Sample, place: Placement) -> None:
             )
 
 
+def take_room(path: Path) -> None:
+    """Take a file's whole size on its disk; mapped pages that find no room there kill the process.
+
+    Raises:
+        OSError: There is not enough room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def _fill(samples: SampleList, preprocessing: Preprocessing, pixels: Path, places: Path) -> None:
     size = preprocessing.size
     unfinished = pixels.with_name(f"{pixels.stem}.{os.getpid()}.npy")
-    store = np.lib.format.open_memmap(
-        unfinished, mode="w+", dtype=np.uint8, shape=(len(samples.samples), size, size, 3)
-    )
+    shape = (len(samples.samples), size, size, 3)
 
     def fit(position: int) -> Placement:
         item = samples.samples[position]
@@ -105,15 +117,22 @@ def _fill(samples: SampleList, preprocessing: Preprocessing, pixels: Path, place
             raise DataError(f"{item.name}: {error}") from error
         return placement
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        progress = tqdm(total=len(samples.samples), desc="decoding", unit="picture", disable=None)
-        placements = []
-        for placement in pool.map(fit, range(len(samples.samples))):
-            placements.append(placement)
-            progress.update()
-        progress.close()
-    store.flush()
-    unfinished.rename(pixels)
+    try:
+        store = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
+        take_room(unfinished)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            progress = tqdm(
+                total=len(samples.samples), desc="decoding", unit="picture", disable=None
+            )
+            placements = []
+            for placement in pool.map(fit, range(len(samples.samples))):
+                placements.append(placement)
+                progress.update()
+            progress.close()
+        store.flush()
+        unfinished.rename(pixels)
+    finally:
+        unfinished.unlink(missing_ok=True)
     keys = Placement.__dataclass_fields__
     text = json.dumps([[getattr(place, key) for key in keys] for place in placements])
     places.with_suffix(".part").write_text(text)

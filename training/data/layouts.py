@@ -11,7 +11,7 @@ from training.data.samples import Sample, SampleList
 from training.data.tables import box_of, read_boxes, read_rows
 from training.errors import ConfigError, DataError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".dcm", ".dicom")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
 
 
 class Listed(NamedTuple):
@@ -42,6 +42,8 @@ def load_samples(data: DataSettings) -> SampleList:
     usual_images, read = LAYOUTS[data.layout]
     images = Path(data.root) / (data.images or usual_images)
     listed = list(read(data, images))
+    if not listed:
+        raise DataError(f"{images}: no pictures in the layout {data.layout!r}")
     if absent := sorted(set(data.merge) - {picture.label for picture in listed}):
         raise DataError(f"merge: no picture has the label {', '.join(absent)}")
     listed = [
@@ -88,14 +90,24 @@ def manifest(data: DataSettings, images: Path) -> Iterator[Listed]:
 
 
 def folders(data: DataSettings, images: Path) -> Iterator[Listed]:
-    """A folder per class; every picture stands for itself, as nothing says whose it is."""
+    """A folder per class; every picture stands for itself, as nothing says whose it is.
+
+    Hidden files and folders are left out; a folder with files, but no picture, is an error.
+    """
     if not images.is_dir():
         raise DataError(f"{images}: no such folder")
-    for folder in sorted(path for path in images.iterdir() if path.is_dir()):
-        for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in SUFFIXES:
-                name = path.relative_to(images).as_posix()
-                yield Listed(name, folder.name, name, [])
+    for folder in sorted(path for path in images.glob("[!.]*") if path.is_dir()):
+        names = [path.relative_to(images) for path in sorted(folder.rglob("*")) if path.is_file()]
+        files = [name for name in names if not any(part.startswith(".") for part in name.parts)]
+        pictures = [name for name in files if name.suffix.lower() in SUFFIXES]
+        if files and not pictures:
+            raise DataError(
+                f"{folder}: no picture of this class, expected names that end in "
+                f"{', '.join(SUFFIXES)}; found {files[0].as_posix()}"
+            )
+        for picture in pictures:
+            name = picture.as_posix()
+            yield Listed(name, folder.name, name, [])
 
 
 def isic2018(data: DataSettings, images: Path) -> Iterator[Listed]:

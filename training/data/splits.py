@@ -14,6 +14,7 @@ from training.errors import ConfigError, DataError
 
 PARTS = ("train", "validation", "test")
 MOST_FOLDS = 20  # shares are multiples of 1/20 at the finest
+MOST_ORDERS = 10_000  # a class of three patients finds its place in one of ten
 
 
 def load_or_make_split(
@@ -42,13 +43,11 @@ def load_or_make_split(
     Raises:
         DataError: The list does not fit the pictures, tears a group apart, or leaves a class out.
     """
-    if path is not None and path.exists():
-        assigned = _read(path, samples)
+    written = path if path is not None and path.exists() else None
+    if written:
+        assigned = _read(written, samples)
     else:
         assigned = make_split(samples, validation=validation, test=test, seed=seed)
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_split(assigned, path)
     parts = {
         part: samples.subset({name for name, where in assigned.items() if where == part})
         for part in PARTS
@@ -64,36 +63,57 @@ def load_or_make_split(
                     item.group for item in samples.samples if samples.labels[item.label] == label
                 }
                 raise DataError(
-                    f"{part}: no picture of {label!r}; it has {len(groups)} group(s) "
-                    "(patients, lesions) in all, and each can be in one list only"
+                    f"{f'{written.name}: ' if written else ''}{part}: no picture of "
+                    f"{label!r}; it has {len(groups)} group(s) (patients, lesions) in all, and "
+                    "each can be in one list only"
                 )
+    if path and not written:  # a list that is of no use is not left behind
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_split(assigned, path)
     return parts
 
 
 def make_split(samples: SampleList, *, validation: float, test: float, seed: int) -> dict[str, str]:
-    """Draw a split: whole groups, stratified by class. Returns name → part."""
+    """Draw a split: whole groups, stratified by class. Returns name → part.
+
+    Every list gets some of every class, as far as its groups allow: folds change places until then.
+    """
     labels = np.array([item.label for item in samples.samples])
     groups = np.array([item.group for item in samples.samples])
     number_of_folds = fewest_folds(validation, test)
     for_test, for_validation = round(test * number_of_folds), round(validation * number_of_folds)
     folds = StratifiedGroupKFold(number_of_folds, shuffle=True, random_state=seed)
-    assigned: dict[str, str] = {}
     try:
         with warnings.catch_warnings():
             # a class with fewer pictures than folds is fine as long as every list gets some
             warnings.filterwarnings("ignore", "The least populated class")
             drawn = list(folds.split(labels, labels, groups))
     except ValueError as error:
-        raise DataError(f"cannot split {len(labels)} pictures: {error}") from error
-    for number, (_, held_out) in enumerate(drawn):
-        if number < for_test:
-            part = "test"
-        elif number < for_test + for_validation:
-            part = "validation"
-        else:
-            part = "train"
-        assigned |= {samples.samples[index].name: part for index in held_out}
-    return assigned
+        raise DataError(
+            f"cannot split {len(labels)} pictures: validation {validation} and test {test} need "
+            f"{number_of_folds} parts, and no class has as many pictures; shares of 0.2 need 5, "
+            "those of 0.25 need 4"
+        ) from error
+    counts = np.array(
+        [np.bincount(labels[held], minlength=len(samples.labels)) for _, held in drawn]
+    )
+    parts = np.repeat(
+        ("test", "validation", "train"),
+        (for_test, for_validation, number_of_folds - for_test - for_validation),
+    )
+    random = np.random.default_rng(seed)
+    orders = (random.permutation(parts) for _ in range(MOST_ORDERS))
+    chosen = next((each for each in (parts, *orders) if all_get_some(counts, each)), parts)
+    return {
+        samples.samples[index].name: str(part)
+        for part, (_, held) in zip(chosen, drawn, strict=True)
+        for index in held
+    }
+
+
+def all_get_some(counts: np.ndarray, parts: np.ndarray) -> bool:
+    """Whether every list gets a picture of every class, of folds' counts (F, C) and parts (F,)."""
+    return all(counts[parts == part].any(0).all() for part in set(parts))
 
 
 def fewest_folds(validation: float, test: float) -> int:
@@ -141,11 +161,13 @@ def make_rare(train: SampleList, keep: dict[str, int], seed: int) -> SampleList:
 
 
 def write_split(assigned: dict[str, str], path: Path) -> None:
-    """Write name → part as CSV, sorted by name."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    """Write name → part as CSV, sorted by name; complete or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "split"])
         writer.writerows(sorted(assigned.items()))
+    part.replace(path)
 
 
 def _read(path: Path, samples: SampleList) -> dict[str, str]:

@@ -35,6 +35,8 @@ def read_rows(path: Path, *columns: str) -> Iterator[dict[str, str]]:
         raise DataError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name}: not UTF-8 text") from error
+    except csv.Error as error:  # such as a quote that is never closed
+        raise DataError(f"{path.name}, line {reader.line_num}: {error}") from error
 
 
 def read_boxes(path: Path) -> dict[str, np.ndarray]:

@@ -20,7 +20,16 @@ from training.methods.method import Method, Processes, Step, Task
 from training.methods.pretraining import MoCo, SimCLR
 from training.methods.proco import ProCo
 
-__all__ = ["METHODS", "PRETRAINING", "Method", "Processes", "Step", "Task", "check_method"]
+__all__ = [
+    "METHODS",
+    "PRETRAINING",
+    "Method",
+    "Processes",
+    "Step",
+    "Task",
+    "check_method",
+    "setting",
+]
 
 METHODS: dict[str, type[Method]] = {
     "care": Care,
@@ -88,7 +97,6 @@ def ranges(run: TrainingRun) -> list[tuple[str, bool, str]]:
         ("ecl.classification", ecl.classification > 0, positive),
         ("ecl.contrast", ecl.contrast >= 0, weight),
         ("ecl.proxy_rate", ecl.proxy_rate > 0, positive),
-        ("pretraining.epochs", before.epochs >= 1, "1 or more"),
         ("pretraining.batch", before.batch >= 2, "2 or more"),
         ("pretraining.rows", before.rows >= 1, "1 or more"),
         ("pretraining.momentum", 0 <= before.momentum < 1, "0 to below 1"),

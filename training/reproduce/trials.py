@@ -26,11 +26,8 @@ from training.losses import LOSSES
 from training.methods import METHODS, Processes
 from training.network import is_file
 from training.reproduce.rows import Cell, Grid, changed
+from training.run_folder import CIRCUMSTANCES
 from training.stages import Stage, sampler_of, stages_of, weights_path
-
-CIRCUMSTANCES = ("name", "workers", "accelerator", "sheet_every", "model")
-"""Settings of a run that do not shape what it learns."""
-
 
 Parts = dict[str, SampleList]
 """Train, validation and test list."""
