@@ -164,8 +164,8 @@ async def read_form(
     Raises:
         RequestError: The form is not as it should be; see its kinds.
     """
-    for name in request.query_params:
-        if name in options.model_fields:
+    if request.scope["query_string"]:
+        for name in options.model_fields.keys() & request.query_params.keys():
             raise BadOption(f"`{name}` is in the address, expected in the form")
     try:
         async with asyncio.timeout(settings.upload_timeout_s):
