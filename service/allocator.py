@@ -1,7 +1,7 @@
 """How the GNU C library shall deal with the memory of films."""
 
 import ctypes
-import threading
+from itertools import count
 
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "33554432",
@@ -13,32 +13,31 @@ system anew, page by page, costs a seventh of a request; kept are at most 256 MB
 at the end of a heap. All threads share two heaps: up to eight a core, as they come and go, would
 each keep their own busiest moment, and grow for tens of thousands of requests."""
 
-PERIOD = 30.0
-"""Seconds between two returns of free memory."""
+EVERY = 1000
+"""Pictures between two returns of free memory."""
 
 
 def give_back() -> None:
-    """Give the system all pages that are free, also those between others, if the C library can.
-
-    Films of many sizes leave gaps that no later one fits. Their pages cost less than a thousandth
-    of a core to get again every half a minute, and as much memory as the service needs to keep.
-    """
+    """Give the system all pages that are free, also those between others, if the C library can."""
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)
 
 
 class Keeper:
-    """Gives free memory back every now and then, in a thread of its own."""
+    """Gives free memory back every so many pictures.
 
-    def __init__(self, period: float = PERIOD) -> None:
-        self._end = threading.Event()
-        self._period = period
-        threading.Thread(target=self._keep, daemon=True, name="memory").start()
+    Films of many sizes leave gaps that no later one fits: some megabytes for a thousand of them.
+    By pictures and not by time, for after a rest the next film would find nothing kept for it.
 
-    def close(self) -> None:
-        """Stop."""
-        self._end.set()
+    Args:
+        every: How many pictures.
+    """
 
-    def _keep(self) -> None:
-        while not self._end.wait(self._period):
+    def __init__(self, every: int = EVERY) -> None:
+        self._every = every
+        self._pictures = count(1)  # its next step is safe to take from several threads
+
+    def note(self) -> None:
+        """Count a picture."""
+        if next(self._pictures) % self._every == 0:
             give_back()

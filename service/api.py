@@ -18,7 +18,6 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from models.card import NOTICE
-from service.allocator import Keeper
 from service.answers import (
     batch_item,
     classification,
@@ -105,7 +104,6 @@ class CareService:
         self.settings = Settings()
         self.room = ReadingRoom(self.settings)
         self.waiting_room = WaitingRoom(self.settings.concurrency, self.settings.queue)
-        self.memory = Keeper()
         app.state.service = self
         app.state.gate = gate(Forms(app), self.settings)
         written = document(app, self.settings)
@@ -120,7 +118,6 @@ class CareService:
     @bentoml.on_shutdown
     def close(self) -> None:
         """End the threads that work and the processes that decode."""
-        self.memory.close()
         self.waiting_room.close()
         self.room.close()
 

@@ -10,6 +10,7 @@ from imaging.reading import open_image, use_one_core
 from models.classifier import Classifier, Prediction
 from models.errors import BrokenModel, ModelNotFound
 from models.store import load_one, model_names
+from service.allocator import Keeper
 from service.batcher import Batcher
 from service.errors import ModelRequired
 from service.forms import ClassifyOptions, PictureOptions
@@ -95,6 +96,7 @@ class ReadingRoom:
         self.classifiers: dict[str, Classifier] = {}
         self.broken: dict[str, BrokenModel] = {}
         self._batchers: dict[str, Batcher] = {}
+        self._memory = Keeper()
         self._decoders = DecoderPool(
             settings.concurrency,
             timeout=settings.decode_timeout_s,
@@ -167,6 +169,7 @@ class ReadingRoom:
             return self._open_file(data).read(options.frame, options.display_window)
 
     def _open_file(self, data: bytes) -> ImageFile:
+        self._memory.note()
         file = open_image(data, max_megapixels=self._settings.max_megapixels)
         return self._decoders.guard(file, data)
 

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from service.allocator import ALLOCATOR
+from service.allocator import ALLOCATOR, Keeper
 
 SCRIPT = """
-import os, time
+import os
 from service.allocator import Keeper, give_back
 
 def held():
@@ -33,7 +33,7 @@ print(before, with_gaps, held())
     "how",
     [
         "give_back()",
-        "keeper = Keeper(period=0.01); time.sleep(1); keeper.close()",
+        "keeper = Keeper(every=3); [keeper.note() for _ in range(3)]",
     ],
 )
 def test_gaps_between_films_are_given_back(how: str):
@@ -48,3 +48,13 @@ def test_gaps_between_films_are_given_back(how: str):
     before, with_gaps, after = map(float, asked.stdout.split())
     assert with_gaps > before - 50  # what lies behind keeps the gaps
     assert after < before - 150
+
+
+def test_memory_is_given_back_once_in_so_many_pictures(monkeypatch: pytest.MonkeyPatch):
+    given = []
+    monkeypatch.setattr("service.allocator.give_back", lambda: given.append(len(noted)))
+    keeper, noted = Keeper(every=3), []
+    for number in range(7):
+        noted.append(number)
+        keeper.note()
+    assert given == [3, 6]
