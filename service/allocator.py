@@ -13,7 +13,7 @@ system anew, page by page, costs a seventh of a request; kept are at most 256 MB
 at the end of a heap. All threads share two heaps: up to eight a core, as they come and go, would
 each keep their own busiest moment, and grow for tens of thousands of requests."""
 
-EVERY = 1000
+EVERY = 250
 """Pictures between two returns of free memory."""
 
 
@@ -26,8 +26,8 @@ def give_back() -> None:
 class Keeper:
     """Gives free memory back every so many pictures.
 
-    Films of many sizes leave gaps that no later one fits: some megabytes for a thousand of them.
-    By pictures and not by time, for after a rest the next film would find nothing kept for it.
+    Films of many sizes leave gaps that no later one fits: some hundred megabytes in the end. By
+    pictures and not by time, for after a rest the next film would find nothing kept for it.
 
     Args:
         every: How many pictures.
