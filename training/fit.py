@@ -38,6 +38,7 @@ from training.run_folder import load_progress, save_progress, save_weights, writ
 from training.stages import (
     Stage,
     check,
+    check_boxes,
     check_lists,
     network_of,
     preprocessing_of,
@@ -71,6 +72,7 @@ def train(run: TrainingRun, folder: Path, *, cache: Path, until: str = "") -> Pa
     stages = stages_of(run)
     stages = stages[: [stage.name for stage in stages].index(until) + 1] if until else stages
     check_lists(run, stages, parts["train"])
+    check_boxes(stages, parts["train"])
     PictureCache.open(samples, preprocessing_of(run), cache)
     write_down(run, samples, parts, folder)
     try:

@@ -135,8 +135,19 @@ def check_lists(run: TrainingRun, stages: Sequence[Stage], train_list: SampleLis
                 f"full batch of {batches.batch}, and two views are compared in full batches only"
             )
         stage.teacher.check_data(run, train_list, batches.batch)
+
+
+def check_boxes(stages: Sequence[Stage], train_list: SampleList) -> None:
+    """See that the attention loss of a run's stages has boxes to learn from.
+
+    Apart from `check_lists`, for a grid is checked before it makes its boxes.
+
+    Raises:
+        ConfigError: No picture of the attended classes has one.
+    """
+    boxed = {item.label for item in train_list.samples if len(item.boxes)}
+    for stage in stages:
         attended = attended_labels(stage.care, train_list)
-        boxed = {item.label for item in train_list.samples if len(item.boxes)}
         if attended and not attended & boxed:
             names = ", ".join(train_list.labels[label] for label in sorted(attended))
             raise ConfigError(

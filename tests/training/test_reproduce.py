@@ -258,6 +258,15 @@ def test_boxes_drawn_anew_are_learnt_anew_under_the_same_name(tmp_path, data):
     assert with_care != with_care_again
 
 
+def test_sources_of_boxes_are_compared_where_nobody_drew_any(tmp_path, data):
+    base = base_run(data, 'data.boxes=""')
+
+    names = {trial.cell.name for trial in asked("boxes", base, tmp_path).trials()}
+
+    assert {"csl", "boxes-center", "boxes-border"} <= names
+    assert "csl-care" not in names
+
+
 def test_boxes_made_by_machine_are_found_wherever_the_pictures_lie(tmp_path, data, monkeypatch):
     monkeypatch.chdir(tmp_path)
     here = Places(Path("results"), Path("work"), Path("cache"))
