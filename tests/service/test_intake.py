@@ -288,6 +288,15 @@ class Transport(asyncio.Transport):
         return self.closed
 
 
+def connected(app: object, state: ServerState, **settings: float) -> tuple[Intake, Transport]:
+    """A connection that has just been made to an app, and what it writes to."""
+    config = uvicorn.Config(app, http=Intake, lifespan="off", log_config=None, **settings)
+    config.load()
+    protocol, transport = Intake(config=config, server_state=state, app_state={}), Transport()
+    protocol.connection_made(transport)
+    return protocol, transport
+
+
 def read(protocol: Intake, piece: bytes) -> None:
     """What an event loop does with bytes that have come."""
     while piece:
@@ -329,11 +338,8 @@ def received(pieces: list[bytes], *, refuse_at: int = 10**9, lost: bool = False)
         await send({"type": "http.response.body"})
 
     async def play() -> bool:
-        config = uvicorn.Config(app, http=Intake, lifespan="off", log_config=None)
-        config.load()
-        state, transport = ServerState(), Transport()
-        protocol = Intake(config=config, server_state=state, app_state={})
-        protocol.connection_made(transport)
+        state = ServerState()
+        protocol, transport = connected(app, state)
         for piece in pieces:
             wait_until = asyncio.get_running_loop().time() + 5
             while not transport.reading and asyncio.get_running_loop().time() < wait_until:
@@ -395,11 +401,8 @@ def test_a_lost_connection_ends_the_request_that_others_sent_ahead_wait_behind()
         await send({"type": "http.response.body"})
 
     async def play() -> bytes:
-        config = uvicorn.Config(app, http=Intake, lifespan="off", log_config=None)
-        config.load()
-        state, transport = ServerState(), Transport()
-        protocol = Intake(config=config, server_state=state, app_state={})
-        protocol.connection_made(transport)
+        state = ServerState()
+        protocol, transport = connected(app, state)
         read(protocol, b"".join(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % n for n in range(3)))
         await asyncio.sleep(0)
         protocol.connection_lost(ConnectionResetError())
@@ -431,12 +434,9 @@ def test_a_request_that_reads_no_body_is_gone_when_it_is_answered():
         await send({"type": "http.response.body"})
 
     async def play() -> None:
-        config = uvicorn.Config(app, http=Intake, lifespan="off", log_config=None)
-        config.load()
         state = ServerState()
         for _ in range(3):
-            protocol = Intake(config=config, server_state=state, app_state={})
-            protocol.connection_made(Transport())
+            protocol, _ = connected(app, state)
             read(protocol, LARGE + CHUNKS[0])
             await asyncio.gather(*state.tasks)
             protocol.connection_lost(None)
@@ -456,13 +456,8 @@ def test_who_is_refused_in_mid_body_and_falls_silent_is_left():
         await send({"type": "http.response.body"})
 
     async def play() -> None:
-        config = uvicorn.Config(
-            app, http=Intake, lifespan="off", log_config=None, timeout_keep_alive=0.2
-        )
-        config.load()
-        state, transport = ServerState(), Transport()
-        protocol = Intake(config=config, server_state=state, app_state={})
-        protocol.connection_made(transport)
+        state = ServerState()
+        protocol, transport = connected(app, state, timeout_keep_alive=0.2)
         read(protocol, LARGE)
         await asyncio.gather(*state.tasks)
         read(protocol, b"".join(CHUNKS))
