@@ -13,8 +13,11 @@ system anew, page by page, costs a seventh of a request; kept are at most 256 MB
 at the end of a heap. All threads share two heaps: up to eight a core, as they come and go, would
 each keep their own busiest moment, and grow for tens of thousands of requests."""
 
-EVERY = 250
-"""Pictures between two returns of free memory."""
+EVERY = 1000
+"""Large pictures between two returns of free memory."""
+
+LARGE = 512 * 512
+"""Pixels from which on a picture leaves gaps worth returning."""
 
 
 def give_back() -> None:
@@ -24,20 +27,21 @@ def give_back() -> None:
 
 
 class Keeper:
-    """Gives free memory back every so many pictures.
+    """Gives free memory back every so many large pictures.
 
     Films of many sizes leave gaps that no later one fits: some hundred megabytes in the end. By
-    pictures and not by time, for after a rest the next film would find nothing kept for it.
+    pictures and not by time, for after a rest the next film would find nothing kept for it; small
+    ones do not count, for they leave no such gaps, and come by the thousand.
 
     Args:
-        every: How many pictures.
+        every: How many large pictures.
     """
 
     def __init__(self, every: int = EVERY) -> None:
         self._every = every
         self._pictures = count(1)  # its next step is safe to take from several threads
 
-    def note(self) -> None:
-        """Count a picture."""
-        if next(self._pictures) % self._every == 0:
+    def note(self, pixels: int) -> None:
+        """Count a picture if it is large."""
+        if pixels >= LARGE and next(self._pictures) % self._every == 0:
             give_back()

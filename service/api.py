@@ -16,6 +16,7 @@ import bentoml
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from models.card import NOTICE
 from service.answers import (
@@ -46,7 +47,7 @@ from service.forms import (
     PictureOptions,
     read_form,
 )
-from service.front_desk import FrontDesk, OneLine
+from service.front_desk import FrontDesk
 from service.gate import gate
 from service.intake import use_intake
 from service.log import set_up_logs
@@ -88,7 +89,6 @@ app.mount("/web", StaticFiles(directory=WEB), name="web")
 @bentoml.service(
     name="care",
     http={"port": 3000},
-    traffic={"timeout": 300},
     # Paths are what clients make of them; the front desk logs and counts routes instead.
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},
@@ -302,9 +302,9 @@ def _service() -> Any:
     return app.state.service
 
 
-# BentoML says that its decorator returns the class; it is a service, which has this method.
-CareService.add_asgi_middleware(  # type: ignore[attr-defined]
-    Prefix, prefix=lambda: _service().settings.root_path
-)
-CareService.add_asgi_middleware(OneLine)  # type: ignore[attr-defined]
-use_intake(before=partial(Fork, front_desk=FRONT_DESK))
+def _entrance(bento: ASGIApp) -> ASGIApp:
+    """What stands before BentoML's app."""
+    return Prefix(Fork(bento, FRONT_DESK), prefix=lambda: _service().settings.root_path)
+
+
+use_intake(before=_entrance)

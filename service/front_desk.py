@@ -7,7 +7,7 @@ import time
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from service.metrics import count_request, request_durations
 
@@ -33,10 +33,10 @@ HEADERS = [
 
 
 class FrontDesk:
-    """Stands before the app, as the only thing BentoML knows of it.
+    """Stands before the app, as the only thing others know of it.
 
     It is no Starlette app on purpose: BentoML gives such a mount every path it does not serve
-    itself, so that unknown paths and wrong methods end in our envelope too.
+    itself, so that wrong methods of its own paths end in our envelope too.
 
     Requests go through the app's `state.gate`, which the service sets when it starts: it alone
     knows the settings.
@@ -93,19 +93,6 @@ class FrontDesk:
             **{f"{stage}_ms": _ms(taken) for stage, taken in stages.items()},
         }
         LOG.info("request %s", request_id, extra={"fields": fields})
-
-
-class OneLine:
-    """Stands before BentoML: a path with a line break would never get from it to the front desk."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] == "http" and "\n" in scope["path"]:
-            scope["path"] = scope["path"].replace("\n", "%0A")
-        await self.app(scope, receive, send)
 
 
 def _ms(seconds: float) -> float:

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 class Prefix:
     """Takes the prefix off the paths of requests whose proxy has passed it on.
 
-    Stands before BentoML, so that its health checks answer under the prefix too.
+    Stands before everything, so that BentoML's health checks answer under the prefix too.
 
     Args:
         app: What answers.

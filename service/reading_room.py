@@ -169,8 +169,8 @@ class ReadingRoom:
             return self._open_file(data).read(options.frame, options.display_window)
 
     def _open_file(self, data: bytes) -> ImageFile:
-        self._memory.note()
         file = open_image(data, max_megapixels=self._settings.max_megapixels)
+        self._memory.note(file.facts.width * file.facts.height)
         return self._decoders.guard(file, data)
 
     def _load(self, name: str) -> None:

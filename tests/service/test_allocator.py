@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from service.allocator import ALLOCATOR, Keeper
+from service.allocator import ALLOCATOR, LARGE, Keeper
 
 SCRIPT = """
 import os
-from service.allocator import Keeper, give_back
+from service.allocator import LARGE, Keeper, give_back
 
 def held():
     with open("/proc/self/statm") as file:
@@ -33,7 +33,7 @@ print(before, with_gaps, held())
     "how",
     [
         "give_back()",
-        "keeper = Keeper(every=3); [keeper.note() for _ in range(3)]",
+        "keeper = Keeper(every=3); [keeper.note(LARGE) for _ in range(3)]",
     ],
 )
 def test_gaps_between_films_are_given_back(how: str):
@@ -50,11 +50,12 @@ def test_gaps_between_films_are_given_back(how: str):
     assert after < before - 150
 
 
-def test_memory_is_given_back_once_in_so_many_pictures(monkeypatch: pytest.MonkeyPatch):
+def test_memory_is_given_back_once_in_so_many_large_pictures(monkeypatch: pytest.MonkeyPatch):
     given = []
     monkeypatch.setattr("service.allocator.give_back", lambda: given.append(len(noted)))
     keeper, noted = Keeper(every=3), []
     for number in range(7):
         noted.append(number)
-        keeper.note()
+        keeper.note(224 * 224)
+        keeper.note(LARGE)
     assert given == [3, 6]

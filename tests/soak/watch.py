@@ -27,9 +27,8 @@ ALLOWED: dict[str, Callable[[float], float]] = {
 }
 """What each quantity may grow by.
 
-Heaps still settle by some megabytes, a sample may hit pictures under way, and BentoML keeps a timer
-of 2 KB for each request of the last five minutes, its timeout. 3 % of what the service holds are
-about 20 MB: in a run of 20,000, less than 2 KB lost a request.
+Heaps still settle by some megabytes, and a sample may hit pictures under way. 3 % of what the
+service holds are about 20 MB: in a run of 20,000, less than 2 KB lost a request.
 """
 
 
