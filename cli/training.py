@@ -103,18 +103,28 @@ def evaluate(
     stability: Stability = False,
     settings: Settings = None,
 ) -> None:
-    """Measure a model on a run's list of pictures, through the exported file."""
+    """Measure a model on a run's list of pictures, through the exported file.
+
+    Says so if the lists are not those of the model's training.
+    """
     from models.store import load_one
     from training.data.layouts import load_samples
-    from training.data.splits import PARTS
+    from training.data.splits import PARTS, split_sha256
     from training.evaluate import classify_list, figures, markdown
     from training.stages import split_of
 
     if part not in PARTS:
         fail(f"--part {part}: expected {', '.join(PARTS)}")
     loaded = load_run(run, data, boxes, settings)
-    pictures = split_of(loaded, load_samples(loaded.data))[part]
+    parts = split_of(loaded, load_samples(loaded.data))
+    pictures = parts[part]
     classifier = load_one(models, loaded.name, threads=2)
+    if classifier.card.training.get("split_sha256") not in (None, split_sha256(parts)):
+        typer.echo(
+            f"care: these are not the lists that {loaded.name} was trained with (its card's "
+            "split_sha256): pictures it has learnt from may be among those it is measured on",
+            err=True,
+        )
     results = classify_list(classifier, pictures)
     measured = figures(results)
     if out:

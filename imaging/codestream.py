@@ -4,6 +4,7 @@ Native decoders believe the codestream, our limits were checked on the DICOM hea
 agree before a decoder is let loose.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,12 @@ from imaging.errors import UnreadableImage
 # SOF0 to SOF15 without DHT, JPG and DAC; and the one of JPEG-LS.
 FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 START_OF_SCAN = 0xDA
+
+FILL = re.compile(rb"\xff{2,}")
+"""Bytes that may stand before a marker, and its own first byte."""
+
+MOST_SEGMENTS = 10_000
+"""Of a JPEG before its first scan. Real ones have a few dozen; each costs time to look at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +110,12 @@ def jpeg_segments(source: bytes) -> Iterator[tuple[int, bytes, int]]:
         Marker (second byte), content, and where the content starts in `source`.
 
     Raises:
-        UnreadableImage: Damaged or truncated.
+        UnreadableImage: Damaged or truncated, or of very many segments.
     """
     at = 2
-    while True:
-        while source[at : at + 2] == b"\xff\xff":  # fill bytes
-            at += 1
+    for _ in range(MOST_SEGMENTS):
+        if fill := FILL.match(source, at):
+            at = fill.end() - 1
         if at + 4 > len(source):
             raise UnreadableImage("a truncated JPEG")
         marker = source[at + 1]
@@ -121,3 +128,4 @@ def jpeg_segments(source: bytes) -> Iterator[tuple[int, bytes, int]]:
         if marker == START_OF_SCAN:
             return
         at = end
+    raise UnreadableImage(f"a JPEG of more than {MOST_SEGMENTS:,} segments")

@@ -17,6 +17,7 @@ from training.card_page import card_page
 from training.config import TrainingRun
 from training.data.layouts import load_samples
 from training.data.samples import SampleList
+from training.data.splits import split_sha256
 from training.distribution import fit_distribution
 from training.errors import ConfigError
 from training.evaluate import classify_list, figures
@@ -166,9 +167,6 @@ def recipe(run: TrainingRun, parts: dict[str, SampleList], stage: str) -> dict[s
     del settings["data"]["root"], settings["model"]
     for section, key in (("data", "split"), ("data", "boxes"), ("network", "weights")):
         settings[section][key] = Path(settings[section][key]).name
-    listed = "".join(
-        f"{item.name},{part}\n" for part in sorted(parts) for item in parts[part].samples
-    )
     return {
         "stage": stage,
         "run": settings,
@@ -176,6 +174,6 @@ def recipe(run: TrainingRun, parts: dict[str, SampleList], stage: str) -> dict[s
             part: dict(zip(subset.labels, subset.counts().tolist(), strict=True))
             for part, subset in parts.items()
         },
-        "split_sha256": hashlib.sha256(listed.encode()).hexdigest(),
+        "split_sha256": split_sha256(parts),
         "versions": {name: metadata.version(name) for name in ("torch", "torchvision", "onnx")},
     }

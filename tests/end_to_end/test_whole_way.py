@@ -52,6 +52,13 @@ def test_the_card_holds_what_evaluate_prints(trained):
     assert all(f"| {change} |" in page for change in CHANGES)
 
 
+def test_evaluate_says_if_the_lists_are_not_those_of_the_training(trained):
+    where = ("--data", trained, "--models", trained / "models")
+    says = "not the lists that lesions was trained with"
+    assert says not in care("evaluate", trained / "lesions.toml", *where)
+    assert says in care("evaluate", trained / "lesions.toml", *where, "--set", "seed=5")
+
+
 def test_the_service_answers_with_the_new_model(trained, monkeypatch):
     from service.api import CareService
     from service.api import app as service

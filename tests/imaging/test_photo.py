@@ -111,6 +111,23 @@ def test_a_progressive_jpeg_is_read():
     assert read_image(data).pixels.shape == bgr.shape
 
 
+def test_fill_bytes_before_a_jpegs_segments_are_skipped():
+    data = as_jpeg(make_color())
+
+    pixels = read_image(data[:2] + b"\xff" * 1000 + data[2:]).pixels
+
+    np.testing.assert_array_equal(pixels, read_image(data).pixels)
+
+
+def test_a_jpeg_of_endless_segments_is_refused():
+    data = as_jpeg(make_color())
+    comment = b"\xff\xfe\0\2"
+    assert read_image(data[:2] + 9_000 * comment + data[2:]).pixels.shape == (48, 64, 3)
+
+    with pytest.raises(UnreadableImage, match="segments"):
+        open_image(data[:2] + 10_000 * comment + data[2:])
+
+
 def test_a_cmyk_jpeg_is_refused_by_name():
     data = as_jpeg(make_color())
     at = data.index(b"\xff\xc0")

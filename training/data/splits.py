@@ -1,6 +1,7 @@
 """Train, validation and test lists: whole groups, classes in proportion, written down, reused."""
 
 import csv
+import hashlib
 import warnings
 from collections import defaultdict
 from pathlib import Path
@@ -71,6 +72,14 @@ def load_or_make_split(
         path.parent.mkdir(parents=True, exist_ok=True)
         write_split(assigned, path)
     return parts
+
+
+def split_sha256(parts: dict[str, SampleList]) -> str:
+    """Digest of which picture is in which list, as cards have it."""
+    listed = "".join(
+        f"{item.name},{part}\n" for part in sorted(parts) for item in parts[part].samples
+    )
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def make_split(samples: SampleList, *, validation: float, test: float, seed: int) -> dict[str, str]:
