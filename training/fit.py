@@ -7,6 +7,7 @@ batches that one sees.
 """
 
 import json
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -48,6 +49,8 @@ from training.stages import (
     weights_path,
 )
 
+LOG = logging.getLogger("care")
+
 
 def train(run: TrainingRun, folder: Path, *, cache: Path, until: str = "") -> Path:
     """Train a run through its stages; resume it where it was stopped.
@@ -73,7 +76,14 @@ def train(run: TrainingRun, folder: Path, *, cache: Path, until: str = "") -> Pa
     stages = stages[: [stage.name for stage in stages].index(until) + 1] if until else stages
     check_lists(run, stages, parts["train"])
     check_boxes(stages, parts["train"])
-    PictureCache.open(samples, preprocessing_of(run), cache)
+    pictures = PictureCache.open(samples, preprocessing_of(run), cache)
+    if twins := pictures.twins(parts):
+        LOG.warning(
+            "the same picture, pixel by pixel, is in two lists under two names, so that what "
+            "is measured on it was learnt from it: %s; give both one group, or leave one out",
+            ", ".join(f"{one} = {other}" for one, other in twins[:3])
+            + f" and {len(twins) - 3} more" * (len(twins) > 3),
+        )
     write_down(run, samples, parts, folder)
     try:
         fabric = Fabric(

@@ -297,6 +297,20 @@ def test_decoded_pictures_are_kept_until_a_file_or_the_preprocessing_changes(man
     np.testing.assert_array_equal(changed[1:], first[1:])
 
 
+def test_the_same_picture_under_two_names_is_found_if_lists_tear_it_apart(manifest):
+    samples = load(manifest)  # 1.png and 3.png are the same
+    cache = PictureCache.open(
+        samples, Preprocessing(size=16, fit="pad", color="rgb"), manifest / "cache"
+    )
+    both, other = samples.subset({"1.png", "3.png"}), samples.subset({"more/2.jpg"})
+    first, second = samples.subset({"1.png"}), samples.subset({"3.png"})
+
+    assert cache.twins({"train": both, "test": other}) == []
+    assert cache.twins({"train": first, "validation": other, "test": second}) == [
+        ("1.png", "3.png")
+    ]
+
+
 def test_folders_take_every_kind_of_picture_that_is_read_and_nothing_hidden(tmp_path):
     names = [
         "a/1.tif",

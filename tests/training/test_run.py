@@ -3,6 +3,7 @@
 import csv
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from safetensors.numpy import load_file
 import training.fit
 from tests.lesion_factory import RUN, lesion_run, lesion_set
 from training.config import TrainingRun
+from training.data.layouts import load_samples
 from training.errors import ConfigError
 from training.fit import train
 from training.methods import METHODS
@@ -26,6 +28,7 @@ from training.run_folder import (
     save_progress,
     save_weights,
 )
+from training.stages import split_of
 
 
 @pytest.fixture(scope="module")
@@ -283,6 +286,18 @@ def test_one_class_is_refused_before_anything_is_trained(tmp_path):
     run = TrainingRun.load(lesion_run(data), settings=settings)
     with pytest.raises(ConfigError, match="the only label is 'disc'; expected two or more"):
         train(run, tmp_path / "run", cache=tmp_path / "cache")
+
+
+def test_pictures_that_are_learnt_from_and_measured_on_are_told(tmp_path, caplog):
+    data = lesion_set(tmp_path / "data")
+    run = TrainingRun.load(lesion_run(data), settings=(f"data.root={data}",))
+    lists = {name: part.samples for name, part in split_of(run, load_samples(run.data)).items()}
+    learnt, measured = lists["train"][0], lists["test"][0]
+    shutil.copyfile(learnt.path, measured.path)
+
+    train(run, tmp_path / "run", cache=tmp_path / "cache", until="stage1")
+
+    assert f"learnt from it: {learnt.name} = {measured.name};" in caplog.text
 
 
 def test_a_loss_that_is_no_number_ends_the_stage_and_leaves_no_checkpoint(load, tmp_path):

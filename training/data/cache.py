@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -73,6 +74,22 @@ class PictureCache:
     def position(self, name: str) -> int:
         """Where a picture stands in `pictures`."""
         return self.positions[name]
+
+    def twins(self, parts: Mapping[str, SampleList]) -> list[tuple[str, str]]:
+        """Names of pictures that are the same to a model, pixel by pixel, but in different lists.
+
+        Args:
+            parts: The lists.
+        """
+        known: dict[bytes, tuple[str, str]] = {}
+        found = []
+        for part, subset in parts.items():
+            for item in subset.samples:
+                pixels = self.pictures[self.position(item.name)]
+                twin, where = known.setdefault(hashlib.sha256(pixels).digest(), (item.name, part))
+                if where != part:
+                    found.append((twin, item.name))
+        return found
 
 
 def check_boxes(item: Sample, place: Placement) -> None:
