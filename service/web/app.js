@@ -42,6 +42,7 @@ function draw() {
   }
   $("answer").hidden = !answered;
   say("error", item?.state === "refused" ? item.words : "");
+  if (item?.state === "refused" && item.code === "model_required") offerModels();
   $("status").textContent = statusOf(item);
   document.body.classList.toggle("busy", Boolean(item) && !answered && item.state !== "refused");
   $("model").value = item?.options.model ?? lastModel;
@@ -60,6 +61,15 @@ function draw() {
   }
   drawEvidence();
   return viewer.show(item);
+}
+
+/** Behind the words that a model has to be chosen: a button for each. */
+function offerModels() {
+  const names = [...$("model").options].map((option) => option.value).filter(Boolean);
+  const buttons = names.map((name) =>
+    element("button", { type: "button", textContent: name, onclick: () => chooseModel(name) }),
+  );
+  $("error").append(element("span", { className: "offer" }, ...buttons));
 }
 
 function statusOf(item) {
@@ -138,10 +148,12 @@ $("save-report").addEventListener("click", () => saveReport(tray.current));
 
 // What is asked
 
-$("model").addEventListener("change", () => {
-  lastModel = $("model").value;
-  tray.option("model", lastModel);
-});
+function chooseModel(name) {
+  lastModel = name;
+  tray.option("model", name);
+}
+
+$("model").addEventListener("change", () => chooseModel($("model").value));
 $("frame").addEventListener("change", () => tray.option("frame", $("frame").value));
 $("force").addEventListener("change", () => tray.option("force", $("force").checked));
 for (const id of ["question", "window"]) {

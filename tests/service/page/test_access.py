@@ -29,11 +29,16 @@ def refused(page) -> None:
     page.wait_for_selector("#strip:not(:has(.waiting, .reading))")
 
 
+def without_model(page) -> None:
+    choose(page, SKIN)
+    page.wait_for_selector("#error button")
+
+
 def helping(page) -> None:
     page.keyboard.press("?")
 
 
-STATES = [empty, film_answered, photo_answered, refused, helping]
+STATES = [empty, film_answered, photo_answered, refused, without_model, helping]
 
 
 @pytest.mark.parametrize("state", STATES)

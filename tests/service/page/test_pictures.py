@@ -192,6 +192,17 @@ def test_a_picture_without_model_is_answered_in_words_and_then_by_choosing_one(p
     page.wait_for_selector("#strip li:nth-child(2).answered")
 
 
+def test_a_picture_without_model_offers_all_there_are(page):
+    choose(page, SKIN)
+    page.wait_for_selector("#error:visible")
+
+    page.locator("#error").get_by_role("button", name="skin").click()
+
+    page.wait_for_selector("#answer:visible")
+    assert page.input_value("#model") == "skin"
+    assert page.locator("#error").is_hidden()
+
+
 def test_force_is_said_on_the_page_and_over_the_picture(page):
     page.select_option("#model", "chest")
     choose(page, KNEE)
