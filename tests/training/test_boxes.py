@@ -199,6 +199,16 @@ def test_a_list_of_boxes_is_complete_or_not_there(tmp_path, workers):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["found.png", "more", "other.png"]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_all_pictures_that_cannot_be_read_are_named_at_once(tmp_path, workers):
+    samples = pictures_in(tmp_path)
+    for name in ("found.png", "other.png"):
+        (tmp_path / name).write_bytes(b"nothing")
+
+    with pytest.raises(DataError, match=r"2 pictures cannot be read: found\.png: .*; other\.png: "):
+        write_boxes(samples, Generator(method="border"), tmp_path / "b.csv", workers=workers)
+
+
 def test_a_list_that_was_there_stays_when_a_new_one_fails(tmp_path):
     samples = pictures_in(tmp_path)
     (tmp_path / "b.csv").write_text("old")

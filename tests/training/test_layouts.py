@@ -12,7 +12,7 @@ from tests.factories import as_bytes, as_jpeg, as_png, make_color, make_dicom, m
 from training.config import DataSettings
 from training.data.cache import PictureCache
 from training.data.layouts import load_samples
-from training.errors import ConfigError, DataError
+from training.errors import ConfigError, DataError, unreadable
 
 ISIC = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 
@@ -250,6 +250,16 @@ def test_a_box_may_reach_over_the_border_by_the_rounding_of_a_pixel(manifest):
     PictureCache.open(samples, Preprocessing(size=16, fit="pad", color="rgb"), manifest / "cache")
 
 
+def test_all_damaged_pictures_are_named_at_once(manifest):
+    for name in ("images/1.png", "images/3.png"):
+        write(manifest / name, b"\x89PNG\r\n\x1a\nno more")
+
+    with pytest.raises(DataError, match=r"2 pictures cannot be read: 1\.png: .*; 3\.png: "):
+        PictureCache.open(
+            load(manifest), Preprocessing(size=16, fit="pad", color="rgb"), manifest / "cache"
+        )
+
+
 def test_a_damaged_picture_is_named(manifest):
     write(manifest / "images/3.png", b"\x89PNG\r\n\x1a\nno more")
 
@@ -402,3 +412,12 @@ def test_a_film_of_rsna_that_is_not_there_is_named(rsna):
 
     with pytest.raises(DataError, match=r"b\.dcm is listed, but not in .*stage_2_train_images"):
         load(rsna, "rsna")
+
+
+def test_of_many_damaged_pictures_some_are_named_and_all_counted():
+    problems = [f"{number}.png: damaged" for number in range(25)]
+
+    told = str(unreadable(problems))
+
+    assert told.startswith("25 pictures cannot be read: 0.png: damaged; 1.png: damaged; ")
+    assert told.endswith("9.png: damaged; and 15 more")

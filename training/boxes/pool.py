@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing import get_context
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from imaging.errors import ImagingError
 from imaging.reading import read_image
 from training.data.samples import Sample, SampleList
-from training.errors import DataError
+from training.errors import DataError, unreadable
 
 Result = TypeVar("Result")
 
@@ -39,40 +39,60 @@ def map_pictures(
         What the function returned, in the order of the pictures, whatever the number of workers.
 
     Raises:
-        DataError: A picture cannot be read, or its decoder crashes.
+        DataError: Pictures cannot be read, which it names once all others are done; or a decoder
+            crashes.
     """
     workers = (os.cpu_count() or 1) if workers is None else workers
     progress = tqdm(
         total=len(samples.samples), desc=doing, unit="picture", leave=False, disable=None
     )
+    problems = []
     with progress:
-        if workers == 0:
-            for item in samples.samples:
-                yield _call(function, item)
-                progress.update()
-            return
-        # spawned, not forked: a fork of a process that has threads may hang
-        context = get_context("spawn")
-        with ProcessPoolExecutor(
-            workers, context, initializer=cv2.setNumThreads, initargs=(1,)
-        ) as pool:
-            results = pool.map(partial(_call, function), samples.samples, chunksize=4)
-            try:
-                for result in results:
-                    yield result
-                    progress.update()
-            except BrokenProcessPool as error:
-                name = samples.samples[progress.n].name
-                raise DataError(
-                    f"a decoder crashed on {name} or on one of the pictures after it"
-                ) from error
-            finally:  # whoever stops early does not wait for pictures nobody wants
-                pool.shutdown(cancel_futures=True)
+        for result in _results(partial(_call, function), samples, workers):
+            progress.update()
+            if isinstance(result, _Unread):
+                problems.append(result.why)
+            else:
+                yield result
+    if problems:
+        raise unreadable(problems)
 
 
-def _call(function: Callable[[Sample, np.ndarray], Result], item: Sample) -> Result:
+class _Unread(NamedTuple):
+    """In place of a result: name of a picture that cannot be read, and the reason."""
+
+    why: str
+
+
+def _results(
+    call: Callable[[Sample], Result | _Unread], samples: SampleList, workers: int
+) -> Iterator[Result | _Unread]:
+    if workers == 0:
+        yield from map(call, samples.samples)
+        return
+    # spawned, not forked: a fork of a process that has threads may hang
+    context = get_context("spawn")
+    with ProcessPoolExecutor(
+        workers, context, initializer=cv2.setNumThreads, initargs=(1,)
+    ) as pool:
+        results = pool.map(call, samples.samples, chunksize=4)
+        done = 0
+        try:
+            for result in results:
+                done += 1
+                yield result
+        except BrokenProcessPool as error:
+            raise DataError(
+                f"a decoder crashed on {samples.samples[done].name} or on one of the pictures "
+                "after it"
+            ) from error
+        finally:  # whoever stops early does not wait for pictures nobody wants
+            pool.shutdown(cancel_futures=True)
+
+
+def _call(function: Callable[[Sample, np.ndarray], Result], item: Sample) -> Result | _Unread:
     try:
         pixels = read_image(item.path).pixels
     except ImagingError as error:
-        raise DataError(f"{item.name}: {error}") from error
+        return _Unread(f"{item.name}: {error}")
     return function(item, pixels)

@@ -14,7 +14,7 @@ from imaging.errors import ImagingError
 from imaging.preprocessing import Placement, Preprocessing
 from imaging.reading import read_image
 from training.data.samples import Sample, SampleList
-from training.errors import DataError
+from training.errors import DataError, unreadable
 
 BOX_SLACK = 1.0  # pixels that rounding may put a box over the border
 
@@ -42,7 +42,7 @@ class PictureCache:
         changed picture is decoded anew.
 
         Raises:
-            DataError: A picture cannot be read.
+            DataError: Pictures cannot be read; it names them.
         """
         key = hashlib.sha256(repr(preprocessing).encode())
         for item in samples.samples:
@@ -126,12 +126,12 @@ def _fill(samples: SampleList, preprocessing: Preprocessing, pixels: Path, place
     unfinished = pixels.with_name(f"{pixels.stem}.{os.getpid()}.npy")
     shape = (len(samples.samples), size, size, 3)
 
-    def fit(position: int) -> Placement:
+    def fit(position: int) -> Placement | str:
         item = samples.samples[position]
         try:
             store[position], placement = preprocessing(read_image(item.path))
         except ImagingError as error:
-            raise DataError(f"{item.name}: {error}") from error
+            return f"{item.name}: {error}"
         return placement
 
     try:
@@ -141,11 +141,16 @@ def _fill(samples: SampleList, preprocessing: Preprocessing, pixels: Path, place
             progress = tqdm(
                 total=len(samples.samples), desc="decoding", unit="picture", disable=None
             )
-            placements = []
-            for placement in pool.map(fit, range(len(samples.samples))):
-                placements.append(placement)
+            placements, problems = [], []
+            for fitted in pool.map(fit, range(len(samples.samples))):
+                if isinstance(fitted, str):
+                    problems.append(fitted)
+                else:
+                    placements.append(fitted)
                 progress.update()
             progress.close()
+        if problems:
+            raise unreadable(problems)
         store.flush()
         unfinished.rename(pixels)
     finally:
