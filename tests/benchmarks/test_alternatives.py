@@ -2,7 +2,10 @@
 
 import base64
 import json
+import os
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import cv2
@@ -13,7 +16,7 @@ import torch
 
 from benchmarks import film_to_input, maps
 from benchmarks.film_to_input import film, to_bytes
-from benchmarks.serving import ratios
+from benchmarks.serving import Server, ratios
 from tests.models_factory import square_model
 from training.network import build_network
 
@@ -121,32 +124,49 @@ def test_what_some_rounds_of_a_server_came_to_is_the_middle_of_each_figure():
     assert middle([Answered(3, 10), Answered(1, 30), Answered(2, 20)]) == Answered(2, 20)
 
 
-def test_requests_are_counted_and_shared_among_clients(monkeypatch):
-    from benchmarks import serving
+@pytest.fixture
+def listener() -> Iterator[SimpleNamespace]:
+    """A server that keeps what it is sent: for each connection, a body for each request."""
+    kept = SimpleNamespace(connections=[], status=200)
 
-    asked = []
+    class Keeping(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
 
-    class Client:
-        def __init__(self, **_: object) -> None:
-            self.sent: list[str] = []
-            asked.append(self.sent)
+        def setup(self) -> None:
+            super().setup()
+            self.sent: list[bytes] = []
+            kept.connections.append(self.sent)
 
-        def __enter__(self) -> "Client":
-            return self
+        def do_POST(self) -> None:
+            self.sent.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(kept.status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
-        def __exit__(self, *_: object) -> None:
+        def log_message(self, *_: object) -> None:
             pass
 
-        def post(self, path: str, **_: object) -> SimpleNamespace:
-            self.sent.append(path)
-            return SimpleNamespace(raise_for_status=lambda: None)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Keeping) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        kept.url = f"http://127.0.0.1:{server.server_address[1]}"
+        yield kept
+        server.shutdown()
 
-    monkeypatch.setattr(serving.httpx, "Client", Client)
-    import os
 
-    server = serving.Server(SimpleNamespace(pid=os.getpid()), "http://nowhere.invalid", {})
-    found = server.answered("/explain", b"film", 12, 4)
+def test_requests_are_counted_and_shared_among_clients(listener):
+    server = Server(SimpleNamespace(pid=os.getpid()), listener.url, {"model": "m"})
 
-    assert [len(sent) for sent in asked] == [3] * 4
+    found = server.answered("/explain", b"film", 12, 4, format="jpeg")
+
+    assert [len(sent) for sent in listener.connections] == [3] * 4
+    [body] = {body for sent in listener.connections for body in sent}
+    assert all(part in body for part in (b"film", b'name="model"', b"m", b"jpeg"))
     assert found.rate > 0
     assert found.cost >= 0
+
+
+def test_an_answer_that_is_none_ends_the_measurement(listener):
+    listener.status = 503
+
+    with pytest.raises(RuntimeError, match="503"):
+        Server(SimpleNamespace(pid=os.getpid()), listener.url, {}).cost("/explain", b"film", 2)
