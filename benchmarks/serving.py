@@ -6,10 +6,10 @@ CPU-seconds of the server's processes per request, in turn on the same cores and
 clients at once, each of which keeps its connection: CARE with a shipped model, as `care serve`
 starts it; the raw loop (reading a file, digest, decoding, ONNX Runtime; no HTTP, no answer); and
 FastAPI with torch and pytorch-grad-cam on a MobileNetV2. CARE is also asked by more clients than
-it has cores, so that requests wait. Clients send bytes made beforehand, to take little of the caches;
-what they ask first in each turn does not count. Full films are generated, 3000 x 2500 of 12 bits;
-the other picture is a JPEG of 224 pixels. The last line says how many times cheaper CARE explains a
-film than the alternative.
+it has cores, so that requests wait. Clients send bytes made beforehand, to take little of the
+caches; what they ask first in each turn does not count. Full films are generated, 3000 x 2500 of 12
+bits; the other picture is a JPEG of 224 pixels. The last line says how many times cheaper CARE
+explains a film than the alternative.
 """
 
 import argparse
