@@ -313,7 +313,8 @@ class TrainingRun:
         workers: Loader processes, per device.
         accelerator: "auto", "cpu" or "cuda".
         devices: How many of them; more than one train together (DDP).
-        precision: Lightning Fabric's word for it; "bf16-mixed" is right on recent CPUs and GPUs.
+        precision: Of the training steps, in Lightning Fabric's words: "bf16-mixed" is right on
+            recent CPUs and GPUs, else "16-mixed" (GPUs) or "32-true". Validation is in float32.
         sheet_every: Epochs between two sheets of attention overlays; 0 for none.
         crt: Third stage, decoupled retraining of the classifier (Kang et al. 2020): features
             frozen, new last layer, every class equally often. Off at 0 epochs.

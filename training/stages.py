@@ -163,6 +163,7 @@ def check(run: TrainingRun) -> None:
         ConfigError: They do not; with what was found and what was expected.
     """
     choices = {
+        "precision": (run.precision, ("bf16-mixed", "16-mixed", "32-true")),
         "loss.name": (run.loss.name, tuple(LOSSES)),
         "sampler.name": (run.sampler.name, tuple(SAMPLERS)),
         "input.fit": (run.input.fit, ("squash", "pad")),

@@ -12,14 +12,17 @@ import tomllib
 import numpy as np
 import pytest
 import torch
+from lightning.fabric import Fabric
 from safetensors.numpy import load_file
 
 import training.fit
 from tests.lesion_factory import RUN, lesion_run, lesion_set
+from tests.training.tiny import CLASSES, tiny_network, tiny_pictures
 from training.config import TrainingRun
+from training.data.dataset import Batch
 from training.data.layouts import load_samples
 from training.errors import ConfigError
-from training.fit import train
+from training.fit import predict, train
 from training.methods import METHODS
 from training.run_folder import (
     Progress,
@@ -85,6 +88,20 @@ def test_attention_moves_into_the_boxes(load, tmp_path):
     assert history[-1]["l_in"] + 0.5 * history[-1]["l_out"] < (
         history[0]["l_in"] + 0.5 * history[0]["l_out"] - 0.05
     )
+
+
+def test_an_epoch_is_judged_in_the_precision_of_the_exported_file():
+    images, network = tiny_pictures(8), tiny_network("linear")
+    rest = [torch.empty(0)] * 5
+    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+
+    labels, logits = predict(network, [Batch(images, torch.arange(8) % CLASSES, *rest)], fabric)
+
+    assert labels.tolist() == [0, 1, 2, 3] * 2
+    with torch.no_grad():
+        np.testing.assert_array_equal(logits, network.eval()(images).logits.numpy())
+        with fabric.autocast():
+            assert (logits != network(images).logits.float().numpy()).any()
 
 
 def test_a_running_mean_of_the_weights_is_kept_if_asked_for(load, tmp_path, monkeypatch):
@@ -272,6 +289,7 @@ def test_settings_that_do_not_go_together_stop_the_run_before_it_starts(load, tm
         ('data.boxes=""', "no training picture of ring, cross has a lesion box"),
         ('accelerator="gpuu"', "gpuu"),
         ('precision="half"', "half"),
+        ('precision="bf16-true"', "expected bf16-mixed, 16-mixed, 32-true"),
         ('network.backbone="vgg11"', "224 pixels"),
         ('network.backbone="vit_b_16"', "not supported"),
     ):
