@@ -15,6 +15,7 @@ explains a film than the alternative.
 import argparse
 import hashlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -233,6 +234,7 @@ def main() -> None:
 
         uvicorn.run(alternative(), port=arguments.alternative, log_level="error")
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end too
     os.environ["CARE_MODELS"] = str(arguments.models.resolve())
     # The system counts CPU time in hundredths of a second: what is cheap is asked more often.
     rounds, films, photos, many = (3, 10, 20, 40) if arguments.quick else (7, 30, 100, 400)

@@ -35,7 +35,7 @@ HEADERS = [
 class FrontDesk:
     """Stands before the app, as the only thing others know of it.
 
-    It is no Starlette app on purpose: BentoML gives such a mount every path it does not serve
+    It is no Starlette app on purpose: BentoML then hands it every request that it does not serve
     itself, so that wrong methods of its own paths end in our envelope too.
 
     Requests go through the app's `state.gate`, which the service sets when it starts: it alone

@@ -77,13 +77,7 @@ def train(run: TrainingRun, folder: Path, *, cache: Path, until: str = "") -> Pa
     check_lists(run, stages, parts["train"])
     check_boxes(stages, parts["train"])
     pictures = PictureCache.open(samples, preprocessing_of(run), cache)
-    if twins := pictures.twins(parts):
-        LOG.warning(
-            "the same picture, pixel by pixel, is in two lists under two names, so that what "
-            "is measured on it was learnt from it: %s; give both one group, or leave one out",
-            ", ".join(f"{one} = {other}" for one, other in twins[:3])
-            + f" and {len(twins) - 3} more" * (len(twins) > 3),
-        )
+    tell_twins(pictures.twins(parts))
     write_down(run, samples, parts, folder)
     try:
         fabric = Fabric(
@@ -97,6 +91,17 @@ def train(run: TrainingRun, folder: Path, *, cache: Path, until: str = "") -> Pa
         raise ConfigError(f"{found}, precision = {run.precision!r}: {error}") from error
     fabric.launch(partial(run_stages, run=run, stages=stages, folder=folder, cache=cache))
     return folder / f"{stages[-1].name}.safetensors"
+
+
+def tell_twins(twins: Sequence[tuple[str, str]]) -> None:
+    """Warn of pictures that lists tear apart; pairs of names, as `PictureCache.twins` has them."""
+    if twins:
+        LOG.warning(
+            "the same picture, pixel by pixel, is in two lists under two names, so that what is "
+            "measured on it was learnt or chosen by it: %s; give both one group, or leave one out",
+            ", ".join(f"{one} = {other}" for one, other in twins[:3])
+            + f" and {len(twins) - 3} more" * (len(twins) > 3),
+        )
 
 
 def run_stages(

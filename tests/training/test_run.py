@@ -315,7 +315,7 @@ def test_pictures_that_are_learnt_from_and_measured_on_are_told(tmp_path, caplog
 
     train(run, tmp_path / "run", cache=tmp_path / "cache", until="stage1")
 
-    assert f"learnt from it: {learnt.name} = {measured.name};" in caplog.text
+    assert f"learnt or chosen by it: {learnt.name} = {measured.name};" in caplog.text
 
 
 def test_a_loss_that_is_no_number_ends_the_stage_and_leaves_no_checkpoint(load, tmp_path):

@@ -78,8 +78,13 @@ class PictureCache:
     def twins(self, parts: Mapping[str, SampleList]) -> list[tuple[str, str]]:
         """Names of pictures that are the same to a model, pixel by pixel, but in different lists.
 
+        All pictures of the lists are read once, from the disk where they are not in memory.
+
         Args:
-            parts: The lists.
+            parts: The lists, by name.
+
+        Returns:
+            Pairs: the first picture met, and one like it from another list.
         """
         known: dict[bytes, tuple[str, str]] = {}
         found = []
