@@ -2,8 +2,9 @@
 
 ASGI hands a body over as messages. For each quarter of a megabyte uvicorn stops reading, copies it
 four times on its way and wakes the request's task, which fetches it through every middleware. Here
-the connection is read into memory that is kept at hand, and the task is woken when the body is
-complete, or has been found wanting. What is a request and where it ends, httptools says as ever.
+the connection is read into memory that is kept at hand, of which a request may take its body as it
+lies there; the task is woken when the body is complete, or has been found wanting. What a request
+is and how long its body, httptools says as ever.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
+import httptools
 import uvicorn.config
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp
@@ -22,20 +24,23 @@ DIVERT = "care.divert"
 """Extension of the ASGI scope: a function that is told who takes the rest of the body."""
 
 READ_AT_ONCE = 1 << 19
-"""Bytes: more no longer fit beside their copy in the cache of a core."""
+"""Bytes: more no longer stay in the cache of a core until they have been searched and moved."""
 
 SMALL = 1 << 12
-"""Bytes: what comes in smaller chunks uvicorn joins before the task is woken."""
+"""Bytes: what comes in smaller chunks of unknown number uvicorn joins before the task is woken."""
 
-Taker = Callable[[bytes], bool]
-"""Given chunks in the order of their bytes, until it says False; raises nothing."""
+Taker = Callable[[bytes | bytearray, int], bool]
+"""Given memory and how many bytes at its beginning come next, until it says False; raises nothing.
+
+The memory is its own only until it returns."""
 
 
 class _Memory(threading.local):
     """What an event loop reads to: what is read is taken before anything else is."""
 
     def __init__(self) -> None:
-        self.view = memoryview(bytearray(READ_AT_ONCE))
+        self.whole = bytearray(READ_AT_ONCE)
+        self.view = memoryview(self.whole)
 
 
 MEMORY = _Memory()
@@ -49,18 +54,21 @@ class Intake(asyncio.BufferedProtocol):
     """
 
     def __init__(self, *, before: Callable[[ASGIApp], ASGIApp] | None = None, **given: Any) -> None:
-        self._memory = MEMORY.view
+        self._memory = MEMORY.whole, MEMORY.view
         self._http = Http(**given)
         if before:
             self._http.app = cast(Any, before(cast(ASGIApp, self._http.app)))
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where to read to."""
-        return self._memory
+        return self._memory[1]
 
     def buffer_updated(self, nbytes: int) -> None:
         """So much has been read."""
-        self._http.data_received(cast(bytes, self._memory[:nbytes]))  # httptools takes either
+        whole, view = self._memory
+        taken = self._http.body_received(whole, nbytes)
+        if taken < nbytes:
+            self._http.data_received(cast(bytes, view[taken:nbytes]))  # httptools takes either
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Uvicorn's, as are all below."""
@@ -87,6 +95,9 @@ class Http(HttpToolsProtocol):
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         self._cycles = weakref.WeakSet[RequestResponseCycle]()
+        # Bytes of a body that are still to come; not above 0 if its length is not known.
+        self._left = 0
+        self._past_parser = False
 
     def _should_upgrade_to_ws(self) -> bool:
         return False  # nothing here speaks WebSocket
@@ -99,23 +110,56 @@ class Http(HttpToolsProtocol):
         super().on_headers_complete()
         if self.cycle is not None and self.cycle.scope is self.scope:
             self._cycles.add(self.cycle)
+            # To be sure of: httptools refuses other lengths than digits, two, and one with chunks.
+            self._left = int(dict(self.headers).get(b"content-length", 0))
             scope = cast(dict[str, Any], self.scope)
             offer = partial(_divert, weakref.ref(self), weakref.ref(self.cycle))
             scope.setdefault("extensions", {})[DIVERT] = offer
 
+    def body_received(self, memory: bytearray, size: int) -> int:
+        """Hand over, past the parser, what of a read belongs to a body that a request takes.
+
+        From then on the parser knows nothing of the rest of it, whether it is taken or not, and
+        another one waits for the next request, if the connection shall see one.
+
+        Returns:
+            How many bytes at its beginning are done with.
+        """
+        if not self._past_parser and not (self.taker and self._left > 0):
+            return 0
+        self._past_parser = True
+        self._unset_keepalive_if_required()
+        if part := min(size, self._left):
+            self._left -= part
+            self._hand_over(memory, part)
+            if not self._left:
+                self.on_message_complete()
+        if self._left or not self.cycle.keep_alive:
+            return size
+        self._past_parser = False
+        self.parser = httptools.HttpRequestParser(self)
+        return part
+
     def on_body(self, body: bytes) -> None:
-        """Hand a chunk over."""
-        cycle, take = self.taker or (None, None)
-        if take is None or cycle is not self.cycle or cycle.response_complete or len(body) < SMALL:
+        """Hand a chunk over, or leave it to uvicorn."""
+        self._left -= len(body)
+        if len(body) < SMALL or not self._hand_over(body, len(body)):
             self.taker = None
             super().on_body(body)
-        elif not take(body):
+
+    def _hand_over(self, memory: bytes | bytearray, size: int) -> bool:
+        """Whether a body has a taker, which then has had this piece."""
+        cycle, take = self.taker or (None, None)
+        if take is None or cycle is not self.cycle or cycle.response_complete:
+            return False
+        if not take(memory, size):
             self.taker = None
             cycle.message_event.set()
+        return True
 
     def on_message_complete(self) -> None:
         """Let go of what was given; wait for the next request, but not for ever."""
-        self.taker = None
+        self.taker, self._left = None, 0
         super().on_message_complete()
         refused = self.cycle is not None and self.cycle.response_complete and self.cycle.keep_alive
         if refused and not self.pipeline and not self.transport.is_closing():
@@ -146,8 +190,12 @@ def _divert(
         http.taker = (cycle, take) if take else None
 
 
-async def take_body(request: Request, take: Callable[[bytes], object]) -> None:
-    """Give a request's body to `take`, chunk by chunk, whatever server it comes from.
+async def take_body(request: Request, take: Callable[[bytes | bytearray, int], object]) -> None:
+    """Give a request's body to `take`, piece by piece, whatever server it comes from.
+
+    Args:
+        request: Nothing of whose body has been read.
+        take: Given memory and how many bytes at its beginning come next; it may not keep it.
 
     Raises:
         ClientDisconnect: It ends before it is complete.
@@ -156,9 +204,9 @@ async def take_body(request: Request, take: Callable[[bytes], object]) -> None:
     divert = request.scope.get("extensions", {}).pop(DIVERT, None)
     failures: list[Exception] = []
 
-    def taker(chunk: bytes) -> bool:
+    def taker(memory: bytes | bytearray, size: int) -> bool:
         try:
-            take(chunk)
+            take(memory, size)
         except Exception as failure:
             failures.append(failure)
         return not failures
@@ -168,7 +216,8 @@ async def take_body(request: Request, take: Callable[[bytes], object]) -> None:
             message = await request.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
-            if failures or not taker(message.get("body", b"")):
+            body = message.get("body", b"")
+            if failures or not taker(body, len(body)):
                 raise failures[0]
             if not message.get("more_body", False):
                 return

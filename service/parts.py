@@ -4,6 +4,7 @@ from functools import cache
 from io import BytesIO
 from typing import Any, get_origin
 
+import stringzilla as sz
 from fastapi import Request
 from pydantic import BaseModel
 from python_multipart.exceptions import FormParserError
@@ -46,15 +47,17 @@ async def read_parts(request: Request, parts: "Parts", max_upload_mb: float) -> 
         parts.room = int(announced)
     received = 0
 
-    def take(chunk: bytes) -> None:
+    def take(memory: bytes | bytearray, size: int) -> None:
         # What was announced may be a lie, so what comes is counted.
         nonlocal received
-        received += len(chunk)
+        received += size
         check(received)
-        parser.write(chunk)
+        parts.read(memory, size, parser)
 
     try:
+        # Kept nowhere: it knows the parts, and they would wait for each other to be forgotten.
         parser = MultipartParser(boundary, parts.callbacks())
+        parts.delimiter = b"\r\n--" + boundary
         await take_body(request, take)
     except FormParserError as error:
         raise BadForm("the form is malformed") from error
@@ -69,6 +72,7 @@ class Parts:
         texts: Options as they were sent.
         lists: Those that may be there several times.
         room: Bytes that all parts have together at most; 0 where that is not known.
+        delimiter: What stands before a part.
         complete: Whether the last boundary has been seen.
     """
 
@@ -77,6 +81,7 @@ class Parts:
         self._known, several = _fields(options)
         self.lists: dict[str, list[str]] = {name: [] for name in several}
         self.room = 0
+        self.delimiter = b""
         self.complete = False
         self._most_files = most_files
         self._files: list[bytes] = []
@@ -85,6 +90,30 @@ class Parts:
         self._name = ""
         self._content = BytesIO()
         self._size = 0
+        self._within_file = False
+
+    def read(self, memory: bytes | bytearray, size: int, parser: MultipartParser) -> None:
+        """Read the next `size` bytes of the form, at the beginning of a piece of memory.
+
+        The parser, which has these callbacks, is not told of what can only be a file's content.
+
+        Raises:
+            RequestError: A part is not as it should be.
+            FormParserError: They are not those of a form.
+        """
+        plain = 0
+        if self._within_file and sz.find(memory, self.delimiter, 0, size) < 0:
+            # All but what may be the beginning of a delimiter: no other byte of it is a CR.
+            begun = memory.rfind(b"\r", max(0, size - len(self.delimiter)), size)
+            plain = size if begun < 0 else begun
+            self._on_data(memory, 0, plain)
+        if plain < size:
+            known, rest = self._size, bytes(memoryview(memory)[plain:size])
+            parser.write(rest)
+            # What may be such a beginning it keeps back; so it may have before.
+            keeps_nothing = self._within_file or b"\r" not in rest[-len(self.delimiter) :]
+            all_content = self._size - known == len(rest) and self._name == "image"
+            self._within_file = keeps_nothing and all_content
 
     def files(self) -> list[bytes]:
         """The files, in the order in which they were sent.
@@ -149,7 +178,7 @@ class Parts:
         if is_file and self._most_files == 1 and self.room:
             self._content = _Piece(self.room)
 
-    def _on_data(self, data: bytes, start: int, end: int) -> None:
+    def _on_data(self, data: bytes | bytearray, start: int, end: int) -> None:
         self._size += end - start
         if self._name != "image" and self._size > MAX_OPTION_BYTES:
             raise BadOption(f"`{self._name}` is longer than {MAX_OPTION_BYTES} bytes")

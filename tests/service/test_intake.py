@@ -179,6 +179,15 @@ def test_what_comes_after_the_announced_length_is_no_part_of_the_form(server, ex
         assert line.ended()
 
 
+def test_nothing_after_a_last_request_disturbs_its_answer(server, expected):
+    with Line(server) as line:
+        line.send(head("Connection: close"), BODY[:9], pause=0.2)
+        line.send(BODY[9:] + b"no HTTP\r\n\r\n")
+
+        assert top(line.answer()) == expected
+        assert line.ended()
+
+
 def test_nothing_is_upgraded(server):
     upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     upgrade += b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -315,8 +324,8 @@ def received(pieces: list[bytes], *, refuse_at: int = 10**9, lost: bool = False)
     chunks: list[bytes] = []
     woken, ended = 0, None
 
-    def take(chunk: bytes) -> None:
-        chunks.append(chunk)
+    def take(memory: bytes | bytearray, size: int) -> None:
+        chunks.append(bytes(memory[:size]))
         if sum(map(len, chunks)) >= refuse_at:
             raise ValueError("enough")
 
@@ -467,17 +476,45 @@ def test_who_is_refused_in_mid_body_and_falls_silent_is_left():
     asyncio.run(asyncio.wait_for(play(), 20))
 
 
+def test_what_a_request_takes_ends_where_its_body_does():
+    answers = b"".join(CHUNKS) + b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    bodies: list[bytes] = []
+
+    async def app(scope, receive, send) -> None:
+        body = bytearray()
+        await take_body(Request(scope, receive), lambda memory, size: body.extend(memory[:size]))
+        bodies.append(bytes(body))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def play() -> None:
+        state = ServerState()
+        protocol, _ = connected(app, state)
+        for piece in (LARGE, answers, LARGE + answers[:700], answers[700:]):
+            read(protocol, piece)
+            for _ in range(9):
+                await asyncio.sleep(0)
+        await asyncio.gather(*state.tasks)
+
+    asyncio.run(asyncio.wait_for(play(), 20))
+
+    assert bodies == [b"".join(CHUNKS), b""] * 2
+
+
 def test_a_body_is_taken_from_any_server():
     messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in CHUNKS]
     messages.append({"type": "http.request"})
-    chunks: list[bytes] = []
+    body = bytearray()
 
     async def receive():
         return messages.pop(0)
 
-    asyncio.run(take_body(Request({"type": "http"}, receive), chunks.append))
+    def take(memory: bytes | bytearray, size: int) -> None:
+        body.extend(memory[:size])
 
-    assert b"".join(chunks) == b"".join(CHUNKS)
+    asyncio.run(take_body(Request({"type": "http"}, receive), take))
+
+    assert body == b"".join(CHUNKS)
 
 
 def test_a_form_of_one_file_and_a_form_of_several_hold_the_bytes_that_were_sent(client):
