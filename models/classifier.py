@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -92,12 +93,12 @@ class Prediction:
     @property
     def top(self) -> str:
         """The most probable label."""
-        return self.labels[int(self.probabilities.argmax())]
+        return self.ranked()[0][0]
 
     def ranked(self) -> list[tuple[str, float]]:
         """Every label with its probability, most probable first."""
-        order = np.argsort(-self.probabilities, kind="stable")
-        return [(self.labels[index], float(self.probabilities[index])) for index in order]
+        both = zip(self.labels, self.probabilities.tolist(), strict=True)
+        return sorted(both, key=itemgetter(1), reverse=True)
 
     def index(self, label: str) -> int:
         """Where a label stands among the outputs.

@@ -205,11 +205,12 @@ class ReadingRoom:
         name = classifier.card.name
         square, placement = classifier.card.preprocessing(image)
         [prediction] = classifier.predictions(self._batchers[name](square), [placement])
-        of(PREDICTIONS, name, prediction.top).inc()
+        ranked = prediction.ranked()
+        of(PREDICTIONS, name, ranked[0][0]).inc()
         if prediction.in_distribution is not None:
             answer = "yes" if prediction.in_distribution else "no"
             of(IN_DISTRIBUTION, name, answer).inc()
-        for label, probability in prediction.ranked():
+        for label, probability in ranked:
             of(SCORES, name, label).observe(probability)
         return prediction
 
