@@ -221,7 +221,7 @@ class Classifier:
 
     def predictions(self, outputs: Outputs, placements: Sequence[Placement]) -> list[Prediction]:
         """Turn the graph's outputs into predictions, one per placement."""
-        probabilities = softmax(outputs.logits.astype(np.float64) / self.card.temperature)
+        probabilities = softmax(np.divide(outputs.logits, self.card.temperature, dtype=np.float64))
         distances, limit = [None] * len(placements), 0.0
         if self._distribution is not None:
             distances = self._distribution.distance(outputs.embedding).tolist()

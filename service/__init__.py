@@ -27,3 +27,8 @@
 
 Home of BentoML. Imports `imaging` and `models`, never `training`.
 """
+
+import os
+
+# prometheus_client looks for it when it is imported, which metrics.py is the first to do.
+os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)

@@ -42,6 +42,7 @@ def set_up_logs() -> None:
     """Make BentoML's handlers, which all loggers of the service end in, write JSON."""
     for handler in logging.getLogger("bentoml").handlers:
         handler.setFormatter(JsonFormatter())
+        handler.filters.clear()  # they add to a record what JSON leaves out
     logging.getLogger("care").setLevel(logging.INFO)
     # What is wrong with a form is told to its sender, not to the log.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)

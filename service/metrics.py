@@ -4,11 +4,11 @@ BentoML counts requests by their path, which is whatever clients write, so its o
 (see api.py); the two that dashboards know are kept under their names, by route.
 docs/operations.md says what each one means.
 
-BentoML sets up the folder that processes share for metrics before it loads a service, so
-importing `prometheus_client` here is early enough.
+They are counted in the memory of the one process there is: the folder that BentoML has processes
+share for them is not used (see service/__init__.py), for writing there costs each count four times
+as much.
 """
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +18,11 @@ from typing import TypeVar
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
-    REGISTRY,
-    CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
     generate_latest,
 )
-from prometheus_client.multiprocess import MultiProcessCollector
 
 Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 
@@ -90,30 +87,26 @@ BATCH_SIZE = Histogram(
 WAITING = Gauge(
     "care_waiting",
     "Requests that have arrived, or are arriving, and are not yet worked on.",
-    multiprocess_mode="livesum",
 )
 
-WORKING = Gauge("care_working", "Pictures worked on now.", multiprocess_mode="livesum")
+WORKING = Gauge("care_working", "Pictures worked on now.")
 
 MODEL_READY = Gauge(
     "care_model_ready",
     "1 if the model is loaded, its digest matches and the provider asked for runs it, else 0.",
     ["model"],
-    multiprocess_mode="livemin",
 )
 
 MODEL_INFO = Gauge(
     "care_model_info",
     "1 for each model that is loaded; its labels say which one it is.",
     ["model", "version", "sha256"],
-    multiprocess_mode="livemax",
 )
 
 PROVIDER = Gauge(
     "care_provider",
     "1 for what runs a model: cpu, cuda, tensorrt or tensorrt-fp16.",
     ["model", "provider"],
-    multiprocess_mode="livemax",
 )
 
 _durations: ContextVar[dict[str, float]] = ContextVar("durations")
@@ -159,8 +152,4 @@ def count_request(route: str, status: int, key: str, seconds: float) -> None:
 
 def exposition() -> tuple[bytes, str]:
     """All metrics as Prometheus reads them, and their content type."""
-    registry = REGISTRY
-    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)
-    return generate_latest(registry), CONTENT_TYPE_LATEST
+    return generate_latest(), CONTENT_TYPE_LATEST
