@@ -1,7 +1,7 @@
 """Heatmap over picture, encoded: what a model saw, drawn where it saw it."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal, NamedTuple
 
 import cv2
@@ -38,6 +38,7 @@ SMALLEST_TEXT, LARGEST_TEXT = 9, 64
 # The legend may cover no more than this part of the picture's height; what has to be said, more.
 LEGEND_SHARE, LARGEST_SHARE = 0.25, 0.5
 
+FONT, WEIGHT = "sans", 400
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
@@ -180,10 +181,12 @@ def _blend(
     level = cv2.convertScaleAbs(heat, alpha=255)
     kept = cv2.convertScaleAbs(level, alpha=-opacity, beta=255)
     if picture.ndim == 2:  # a third of the work, as long as there is no color
-        left = cv2.cvtColor(cv2.multiply(picture, kept, scale=1 / 255), cv2.COLOR_GRAY2RGB)
+        left = cv2.multiply(picture, kept, scale=1 / 255)
+        out = cv2.cvtColor(left, cv2.COLOR_GRAY2RGB, dst=out)
     else:
-        left = cv2.multiply(picture, cv2.cvtColor(kept, cv2.COLOR_GRAY2RGB), scale=1 / 255)
-    return cv2.add(left, cv2.applyColorMap(level, added), dst=out)
+        kept = cv2.cvtColor(kept, cv2.COLOR_GRAY2RGB)
+        out = cv2.multiply(picture, kept, scale=1 / 255, dst=out)
+    return cv2.add(out, cv2.applyColorMap(level, added), dst=out)
 
 
 def _contours(rgb: np.ndarray, heat: np.ndarray, colors: np.ndarray) -> None:
@@ -195,6 +198,12 @@ def _contours(rgb: np.ndarray, heat: np.ndarray, colors: np.ndarray) -> None:
         color = tuple(map(int, colors[round(255 * level), 0]))
         cv2.drawContours(rgb, lines, -1, BLACK, 3 * width, cv2.LINE_AA)
         cv2.drawContours(rgb, lines, -1, color, width, cv2.LINE_AA)
+
+
+@lru_cache(maxsize=1000)  # the same few words again and again
+def _width_of(words: str, size: int) -> int:
+    """Pixels from the left end to the right, as `_Legend` writes them."""
+    return cv2.getTextSize((0, 0), words, (0, 0), cv2.FontFace(FONT), size, WEIGHT)[2]
 
 
 class _Bar(NamedTuple):
@@ -213,7 +222,7 @@ class _Legend:
     def __init__(self, rgb: np.ndarray) -> None:
         self.rgb = rgb
         self.height, self.width = rgb.shape[:2]
-        self.font = cv2.FontFace("sans")
+        self.font = cv2.FontFace(FONT)
         wanted = round(min(self.height, self.width) / 45)
         self.text = min(max(wanted, SMALLEST_TEXT), LARGEST_TEXT)
         self.margin = self.text * 2 // 3
@@ -280,15 +289,14 @@ class _Legend:
     def _width(self, line: Line) -> int:
         """Pixels from the left end to the right; the bar is as long as there is room for."""
         if isinstance(line, str):
-            _, _, width, _ = cv2.getTextSize((0, 0), line, (0, 0), self.font, self.text, 400)
-            return width
+            return _width_of(line, self.text)
         around = self._width("0") + 2 * self.margin
         least = around + self._width(line.peak) + 2 * self.text
         wanted = around + self._width(f"{line.peak} logits") + 8 * self.text
         return max(least, min(wanted, self.inner))
 
     def _write(self, words: str, left: int, baseline: int) -> None:
-        cv2.putText(self.rgb, words, (left, baseline), WHITE, self.font, self.text, 400)
+        cv2.putText(self.rgb, words, (left, baseline), WHITE, self.font, self.text, WEIGHT)
 
     def _bar(self, line: _Bar, baseline: int) -> None:
         left = 2 * self.margin + self._width("0")

@@ -67,7 +67,7 @@ class Placement:
             size: (height, width) wanted; the picture's own if None.
 
         Returns:
-            The map over the picture, float32, shape `size`.
+            The map over the picture, float32, shape `size`, in memory of its own.
         """
         height, width = size or (self.height, self.width)
         h, w = model_map.shape

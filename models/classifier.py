@@ -132,7 +132,8 @@ class Prediction:
         hottest = float(heatmap.max())
         if not (peak > ROUNDING and hottest > 0):
             return np.zeros_like(heatmap), 0.0
-        return heatmap / hottest, peak
+        heatmap /= hottest
+        return heatmap, peak
 
 
 class Classifier:

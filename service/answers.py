@@ -90,7 +90,7 @@ def explanation(reading: Reading, options: ExplainOptions, request_id: str) -> R
         if options.output == "json":
             report = _explained(reading, shown, targets, peaks, drawn, options, request_id)
             return _json(report)
-        side_by_side = np.hstack(drawn)
+        side_by_side = np.hstack(drawn) if len(drawn) > 1 else drawn[0]
         if options.output == "dicom":
             content, kind = secondary_capture(reading, side_by_side, targets, options), DICOM
         else:
