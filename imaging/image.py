@@ -1,9 +1,10 @@
 """One still picture and its promises, and the file it comes from."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Self
 
+import cv2
 import numpy as np
 
 from imaging.errors import FrameNotFound, UnsupportedImage
@@ -90,6 +91,7 @@ class MedicalImage:
     pixels: np.ndarray
     facts: Facts
     voi: Voi | None = None
+    _half: list[np.ndarray] = field(default_factory=list, init=False, repr=False)
 
     @classmethod
     def of(cls, pixels: np.ndarray) -> Self:
@@ -106,6 +108,29 @@ class MedicalImage:
     def width(self) -> int:
         """Columns, in pixels."""
         return int(self.pixels.shape[1])
+
+    def halved(self, scale: float) -> np.ndarray:
+        """Its pixels at 1, 1/2, 1/4, ... of their size, each the mean of those it stands for.
+
+        Model and people see a film much smaller than it is. The first step, the only one that reads
+        all of it, is kept for whoever asks next.
+
+        Args:
+            scale: Sides are halved, if both are even, as long as they stay as long as this says,
+                as a share of what they are.
+        """
+        pixels = self.pixels
+        while scale <= 0.5 and pixels.shape[0] % 2 == pixels.shape[1] % 2 == 0:
+            scale *= 2
+            if pixels is self.pixels and self._half:
+                pixels = self._half[0]
+                continue
+            size = pixels.shape[1] // 2, pixels.shape[0] // 2
+            half = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+            if pixels is self.pixels:
+                self._half.append(half)
+            pixels = half
+        return pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 
+from imaging.image import MedicalImage
 from imaging.png import encode_png
 
 COLORMAPS = {
@@ -90,20 +91,22 @@ def overlay(
     if not (np.isfinite(peak) and peak >= 0):
         raise ValueError(f"peak is {peak}, expected a number from 0 on")
     colors = _colors(colormap)
-    rgb = cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB) if picture.ndim == 2 else picture.copy()
-    legend = _Legend(rgb)
+    legend = _Legend(picture.shape)
     if not peak > 0:
-        legend.draw([*notes, f"no positive evidence for {label}"], below=caption)
+        rgb = _rgb(picture)
+        legend.draw(rgb, [*notes, f"no positive evidence for {label}"], below=caption)
         return rgb
     bar = _Bar(_steps(colors) if style == "contour" else colors, f"{peak:.2g}")
     must: list[Line] = [*notes, bar]
-    if legend.fits(must):
-        heat = np.asarray(heatmap, np.float32)
-        if style == "contour":
-            _contours(rgb, heat, colors)
-        else:
-            _blend(picture, heat, colors, opacity, out=rgb)
-        legend.draw(must, above=f"evidence for {label}", below=caption)
+    if not legend.fits(must):
+        return _rgb(picture)
+    heat = np.asarray(heatmap, np.float32)
+    if style == "contour":
+        rgb = _rgb(picture)
+        _contours(rgb, heat, colors)
+    else:
+        rgb = _blend(picture, heat, colors, opacity)
+    legend.draw(rgb, must, above=f"evidence for {label}", below=caption)
     return rgb
 
 
@@ -118,26 +121,23 @@ def tint(picture: np.ndarray, heatmap: np.ndarray, *, opacity: float = 0.4) -> n
     return _blend(picture, np.asarray(heatmap, np.float32), _colors("turbo"), opacity)
 
 
-def shrink(picture: np.ndarray, max_side: int) -> np.ndarray:
-    """Make a picture's longer side at most `max_side` pixels; never enlarges.
+def shrink(picture: MedicalImage, max_side: int) -> np.ndarray:
+    """A picture whose longer side is at most `max_side` pixels; never enlarged.
 
     Args:
-        picture: uint8, (H, W) or (H, W, 3).
+        picture: Shape (H, W) or (H, W, 3).
         max_side: Longest side wanted, in pixels.
     """
-    height, width = picture.shape[:2]
-    scale = max_side / max(height, width)
+    scale = max_side / max(picture.height, picture.width)
     if scale >= 1:
-        return picture
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    while width % 2 == height % 2 == 0 and width >= 2 * size[0] and height >= 2 * size[1]:
-        # many times faster than by a broken number
-        width, height = width // 2, height // 2
-        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        return picture.pixels
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    pixels = picture.halved(scale)  # many times faster than by a broken number
+    height, width = pixels.shape[:2]
     # Less than halved, every pixel has its part in a linear look-up too, at a seventh of the time.
     halved = width > 2 * size[0] or height > 2 * size[1]
     how = cv2.INTER_AREA if halved else cv2.INTER_LINEAR
-    return cv2.resize(picture, size, interpolation=how)
+    return cv2.resize(pixels, size, interpolation=how)
 
 
 def encode(picture: np.ndarray, kind: str = "png") -> bytes:
@@ -148,6 +148,11 @@ def encode(picture: np.ndarray, kind: str = "png") -> bytes:
         picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(f".{kind}", picture, FORMATS[kind])
     return data.tobytes()
+
+
+def _rgb(picture: np.ndarray) -> np.ndarray:
+    """A copy in color."""
+    return cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB) if picture.ndim == 2 else picture.copy()
 
 
 @cache
@@ -168,25 +173,17 @@ def _steps(colors: np.ndarray) -> np.ndarray:
     return steps
 
 
-def _blend(
-    picture: np.ndarray,
-    heat: np.ndarray,
-    colors: np.ndarray,
-    opacity: float,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+def _blend(picture: np.ndarray, heat: np.ndarray, colors: np.ndarray, opacity: float) -> np.ndarray:
     """Blend in 8 bits, half as costly as in floats and at most two levels off."""
     share = opacity * np.arange(256).reshape(256, 1, 1) / 255
     added = np.rint(share * colors).astype(np.uint8)
     level = cv2.convertScaleAbs(heat, alpha=255)
     kept = cv2.convertScaleAbs(level, alpha=-opacity, beta=255)
     if picture.ndim == 2:  # a third of the work, as long as there is no color
-        left = cv2.multiply(picture, kept, scale=1 / 255)
-        out = cv2.cvtColor(left, cv2.COLOR_GRAY2RGB, dst=out)
+        left = cv2.cvtColor(cv2.multiply(picture, kept, scale=1 / 255), cv2.COLOR_GRAY2RGB)
     else:
-        kept = cv2.cvtColor(kept, cv2.COLOR_GRAY2RGB)
-        out = cv2.multiply(picture, kept, scale=1 / 255, dst=out)
-    return cv2.add(out, cv2.applyColorMap(level, added), dst=out)
+        left = cv2.multiply(picture, cv2.cvtColor(kept, cv2.COLOR_GRAY2RGB), scale=1 / 255)
+    return cv2.add(left, cv2.applyColorMap(level, added), dst=left)
 
 
 def _contours(rgb: np.ndarray, heat: np.ndarray, colors: np.ndarray) -> None:
@@ -219,9 +216,8 @@ Line = str | _Bar
 class _Legend:
     """Lines of text and a color bar on a darkened patch in a picture's lower left corner."""
 
-    def __init__(self, rgb: np.ndarray) -> None:
-        self.rgb = rgb
-        self.height, self.width = rgb.shape[:2]
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.height, self.width = shape[:2]
         self.font = cv2.FontFace(FONT)
         wanted = round(min(self.height, self.width) / 45)
         self.text = min(max(wanted, SMALLEST_TEXT), LARGEST_TEXT)
@@ -235,11 +231,17 @@ class _Legend:
         return bool(rows) and len(rows) <= self._room(LARGEST_SHARE)
 
     def draw(
-        self, must: Sequence[Line], *, above: str | None = None, below: str | None = None
+        self,
+        rgb: np.ndarray,
+        must: Sequence[Line],
+        *,
+        above: str | None = None,
+        below: str | None = None,
     ) -> None:
         """Draw lines from top to bottom, wrapped where they are too long.
 
         Args:
+            rgb: What they are drawn on.
             must: Nothing at all is drawn if not all of these fit.
             above: One more line before them, if there is room.
             below: One more line after them, likewise.
@@ -253,14 +255,14 @@ class _Legend:
                 rows = more
         top = self.height - len(rows) * self.row - self.margin
         right = max(map(self._width, rows)) + 2 * self.margin
-        patch = self.rgb[top:, :right]
+        patch = rgb[top:, :right]
         patch[:] = cv2.convertScaleAbs(patch, alpha=0.35)
         for row, line in enumerate(reversed(rows)):
             baseline = self.height - self.margin - row * self.row
             if isinstance(line, str):
-                self._write(line, self.margin, baseline)
+                self._write(rgb, line, self.margin, baseline)
             else:
-                self._bar(line, baseline)
+                self._bar(rgb, line, baseline)
 
     def _room(self, share: float) -> int:
         """How many rows may be drawn if the legend covers so much of the picture's height."""
@@ -295,10 +297,10 @@ class _Legend:
         wanted = around + self._width(f"{line.peak} logits") + 8 * self.text
         return max(least, min(wanted, self.inner))
 
-    def _write(self, words: str, left: int, baseline: int) -> None:
-        cv2.putText(self.rgb, words, (left, baseline), WHITE, self.font, self.text, WEIGHT)
+    def _write(self, rgb: np.ndarray, words: str, left: int, baseline: int) -> None:
+        cv2.putText(rgb, words, (left, baseline), WHITE, self.font, self.text, WEIGHT)
 
-    def _bar(self, line: _Bar, baseline: int) -> None:
+    def _bar(self, rgb: np.ndarray, line: _Bar, baseline: int) -> None:
         left = 2 * self.margin + self._width("0")
         room = self.width - left - 2 * self.margin
         words = f"{line.peak} logits"
@@ -306,6 +308,6 @@ class _Legend:
             words = line.peak
         length = min(8 * self.text, room - self._width(words))
         ramp = line.colors[np.linspace(0, 255, length).astype(np.uint8), 0]
-        self.rgb[baseline - round(self.text * 0.75) : baseline, left : left + length] = ramp
-        self._write("0", self.margin, baseline)
-        self._write(words, left + length + self.margin, baseline)
+        rgb[baseline - round(self.text * 0.75) : baseline, left : left + length] = ramp
+        self._write(rgb, "0", self.margin, baseline)
+        self._write(rgb, words, left + length + self.margin, baseline)

@@ -140,7 +140,9 @@ class Preprocessing:
         placement = self.place(image.width, image.height)
         inner_width = round(image.width * placement.scale_x)
         inner_height = round(image.height * placement.scale_y)
-        pixels = _resize(image.pixels, inner_width, inner_height)
+        # Averaging 2x2 is 40 times faster than by a broken number; 4 to 1 is left to the latter.
+        least = 4 * max(inner_width / image.width, inner_height / image.height)
+        pixels = _resize(image.halved(least), inner_width, inner_height)
         if pixels.ndim == 3 and self.color == "gray":
             pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
         if pixels.ndim == 2:
@@ -158,10 +160,6 @@ def _resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     rows, columns = pixels.shape[:2]
     if (rows, columns) == (height, width):
         return pixels
-    # Averaging 2x2 is 40 times faster than by a broken number; 4 to 1 is still left to the latter.
-    while rows >= 8 * height and columns >= 8 * width and rows % 2 == columns % 2 == 0:
-        rows, columns = rows // 2, columns // 2
-        pixels = cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_AREA)
     # OpenCV's INTER_AREA averages only where both axes shrink: shrink first, then grow.
     shrunk = (min(width, columns), min(height, rows))
     if shrunk != (columns, rows):

@@ -73,7 +73,7 @@ def explanation(reading: Reading, options: ExplainOptions, request_id: str) -> R
         reading.prediction.index(target)
     with stage("render"):
         shown = reading.shown(options.display_window)
-        picture = shrink(shown.pixels, options.max_side)
+        picture = shrink(shown, options.max_side)
         if options.output == "layers":
             return _json(_layers(reading, shown, picture, request_id))
         if options.output != "json":
@@ -110,7 +110,7 @@ def explanation(reading: Reading, options: ExplainOptions, request_id: str) -> R
 def picture_alone(image: MedicalImage, options: PictureOptions) -> Response:
     """The answer of /picture."""
     with stage("render"):
-        content = encode(shrink(image.pixels, options.max_side), options.format)
+        content = encode(shrink(image, options.max_side), options.format)
     return Response(content, media_type=f"image/{options.format}", headers=_window_headers(image))
 
 

@@ -144,6 +144,8 @@ class ReadingRoom:
                 self._fitting(file.facts) if options.model is None else self.named(options.model)
             )
             overridden = _check(classifier, file, force=options.force)
+            # Now: it brings into the caches what is read next.
+            sha256 = hashlib.sha256(data).hexdigest()
             image = file.read(options.frame, options.window)
         with stage("infer"):
             prediction = self._ask(classifier, image)
@@ -153,7 +155,7 @@ class ReadingRoom:
             file=file,
             image=image,
             prediction=prediction,
-            sha256=hashlib.sha256(data).hexdigest(),
+            sha256=sha256,
             frame=options.frame or 1,
             window=options.window or 1,
             overridden=overridden,

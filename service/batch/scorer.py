@@ -135,7 +135,7 @@ class Scorer:
             square=square,
             placement=placement,
             forced=forced,
-            image=replace(picture, pixels=shrink(picture.pixels, OVERLAY_SIDE)) if drawn else None,
+            image=replace(picture, pixels=shrink(picture, OVERLAY_SIDE)) if drawn else None,
             data=data if captured else None,
             seconds=time.perf_counter() - start,
         )

@@ -178,7 +178,7 @@ def _pictures(
 
 
 def _address(path: Path | Remote) -> str:
-    content = encode(shrink(read_image(path.read_bytes()).pixels, PICTURE_SIDE), "webp")
+    content = encode(shrink(read_image(path.read_bytes()), PICTURE_SIDE), "webp")
     return f"data:image/webp;base64,{base64.b64encode(content).decode()}"
 
 

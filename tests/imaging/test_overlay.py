@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imaging.image import MedicalImage
 from imaging.overlay import COLORMAPS, LEVELS, encode, overlay, shrink, tint
 from imaging.reading import read_image
 from tests.factories import make_color, make_film
@@ -119,7 +120,7 @@ def test_a_wrong_call_is_a_value_error(wrong):
 
 @pytest.mark.parametrize(("height", "width"), [(3000, 2500), (999, 1501), (50, 20), (1, 5000)])
 def test_shrinking_keeps_proportions_and_never_enlarges(height, width):
-    small = shrink(np.full((height, width), 77, np.uint8), 256)
+    small = shrink(MedicalImage.of(np.full((height, width), 77, np.uint8)), 256)
 
     assert max(small.shape) == min(256, max(height, width))
     assert small.min() == small.max() == 77

@@ -130,3 +130,23 @@ def test_the_fast_way_to_shrink_differs_little_from_plain_averaging(height, widt
 
     plain = cv2.resize(film, (224, 224), interpolation=cv2.INTER_AREA)
     assert np.abs(fast[..., 0].astype(int) - plain).max() <= 2
+
+
+@pytest.mark.parametrize("shape", [(64, 48), (64, 48, 3)])
+def test_a_picture_is_halved_as_often_as_asked_and_read_once(shape):
+    image = MedicalImage.of(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    means = image.pixels.reshape(32, 2, 24, 2, -1).mean((1, 3)).reshape(32, 24, *shape[2:])
+
+    half = image.halved(0.5)
+
+    assert np.abs(half - means).max() <= 0.5
+    assert image.halved(0.3) is half
+    assert image.halved(0.51) is image.pixels
+    assert image.halved(0.1).shape[:2] == (8, 6)
+    assert image.halved(0.01).shape[:2] == (4, 3)  # three cannot be halved
+
+
+def test_a_picture_of_odd_sides_is_not_halved():
+    image = MedicalImage.of(np.zeros((9, 8), np.uint8))
+
+    assert image.halved(0.1) is image.pixels

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imaging.image import MedicalImage
 from imaging.overlay import shrink
 from training.boxes.find import OF_PROBABILITY, FoundBox, central_box, find_boxes, scaled
 from training.boxes.lungs import find_lungs, lung_boxes
@@ -62,7 +63,7 @@ class Generator:
         height, width = picture.shape[:2]
         # a segmenter may look closer than saliency does
         finest = _segmenter(self.segmenter).preprocessing.size if self.segmenter else 0
-        small = shrink(picture, max(SIDE, finest))
+        small = shrink(MedicalImage.of(picture), max(SIDE, finest))
         factor = np.tile([width / small.shape[1], height / small.shape[0]], 2)
         boxes = self._found(small)
         return [

@@ -11,6 +11,7 @@ from functools import wraps
 import cv2
 import numpy as np
 
+from imaging.image import MedicalImage
 from imaging.overlay import shrink
 
 Saliency = Callable[[np.ndarray], np.ndarray]
@@ -35,7 +36,7 @@ def _in_unit_range(compute: Saliency) -> Saliency:
     @wraps(compute)
     def saliency(picture: np.ndarray) -> np.ndarray:
         height, width = picture.shape[:2]
-        small = shrink(picture, SIDE)
+        small = shrink(MedicalImage.of(picture), SIDE)
         if not np.ptp(small, axis=(0, 1)).any():
             return np.zeros((height, width), np.float32)
         found = compute(small)
@@ -79,7 +80,7 @@ def spectral_residual(picture: np.ndarray) -> np.ndarray:
     width of g and what lies beyond the border to the authors' code, which is followed here.
     """
     height, width = picture.shape[:2]
-    small = shrink(_gray(picture), SPECTRAL_SIDE).astype(np.float64)
+    small = shrink(MedicalImage.of(_gray(picture)), SPECTRAL_SIDE).astype(np.float64)
     spectrum = np.fft.fft2(small)
     log_amplitude = np.log(np.maximum(np.abs(spectrum), 1e-6))
     mean = cv2.blur(log_amplitude, (3, 3), borderType=cv2.BORDER_REPLICATE)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from imaging.image import MedicalImage
 from imaging.overlay import encode, shrink
 from training.boxes.pool import map_pictures
 from training.data.samples import Sample, SampleList
@@ -129,7 +130,7 @@ def _layer(path: Path, color: tuple[int, int, int]) -> Layer:
 
 def _tile(layers: list[Layer], item: Sample, picture: np.ndarray) -> Tile:
     height, width = picture.shape[:2]
-    small = shrink(picture, TILE)
+    small = shrink(MedicalImage.of(picture), TILE)
     small = cv2.cvtColor(small, cv2.COLOR_GRAY2RGB) if small.ndim == 2 else small.copy()
     scale = np.tile([small.shape[1] / width, small.shape[0] / height], 2)
     for layer in layers:
