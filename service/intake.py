@@ -69,6 +69,7 @@ class Intake(asyncio.BufferedProtocol):
         taken = self._http.body_received(whole, nbytes)
         if taken < nbytes:
             self._http.data_received(cast(bytes, view[taken:nbytes]))  # httptools takes either
+        self._http.await_more()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Uvicorn's, as are all below."""
@@ -90,13 +91,11 @@ class Intake(asyncio.BufferedProtocol):
 class Http(HttpToolsProtocol):
     """uvicorn's HTTP, which a request may ask to hand over its body directly."""
 
-    taker: tuple[RequestResponseCycle, Taker] | None = None
-
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
+        self.taker: Taker | None = None
         self._cycles = weakref.WeakSet[RequestResponseCycle]()
-        # Bytes of a body that are still to come; not above 0 if its length is not known.
-        self._left = 0
+        self._left = 0  # bytes of a body that are still to come, if that is known
         self._past_parser = False
 
     def _should_upgrade_to_ws(self) -> bool:
@@ -107,6 +106,7 @@ class Http(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Offer it to the request that begins."""
+        self.taker, self._left = None, 0
         super().on_headers_complete()
         if self.cycle is not None and self.cycle.scope is self.scope:
             self._cycles.add(self.cycle)
@@ -125,7 +125,7 @@ class Http(HttpToolsProtocol):
         Returns:
             How many bytes at its beginning are done with.
         """
-        if not self._past_parser and not (self.taker and self._left > 0):
+        if not self._past_parser and not (self.taker and self._left):
             return 0
         self._past_parser = True
         self._unset_keepalive_if_required()
@@ -138,33 +138,37 @@ class Http(HttpToolsProtocol):
             return size
         self._past_parser = False
         self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
         return part
 
     def on_body(self, body: bytes) -> None:
         """Hand a chunk over, or leave it to uvicorn."""
-        self._left -= len(body)
+        self._left = max(0, self._left - len(body))
         if len(body) < SMALL or not self._hand_over(body, len(body)):
             self.taker = None
             super().on_body(body)
 
     def _hand_over(self, memory: bytes | bytearray, size: int) -> bool:
         """Whether a body has a taker, which then has had this piece."""
-        cycle, take = self.taker or (None, None)
-        if take is None or cycle is not self.cycle or cycle.response_complete:
+        if self.taker is None or self.cycle.response_complete:
             return False
-        if not take(memory, size):
+        if not self.taker(memory, size):
             self.taker = None
-            cycle.message_event.set()
+            self.cycle.message_event.set()
         return True
 
     def on_message_complete(self) -> None:
-        """Let go of what was given; wait for the next request, but not for ever."""
+        """Let go of what was given."""
         self.taker, self._left = None, 0
         super().on_message_complete()
-        refused = self.cycle is not None and self.cycle.response_complete and self.cycle.keep_alive
-        if refused and not self.pipeline and not self.transport.is_closing():
-            # uvicorn's clock was stopped by the body that came after the answer
-            self._unset_keepalive_if_required()
+
+    def await_more(self) -> None:
+        """Wait for the next request, or the rest of one that is answered, but not for ever.
+
+        uvicorn's clock is stopped by what comes after an answer, whatever it is.
+        """
+        answered = self.cycle is not None and self.cycle.response_complete and not self.pipeline
+        if answered and not self.timeout_keep_alive_task and not self.transport.is_closing():
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
@@ -187,7 +191,7 @@ def _divert(
     http, cycle = connection(), request()
     # A later request may be on its way already, and nothing may overtake what still waits.
     if http and cycle and cycle is http.cycle and not (take and cycle.body):
-        http.taker = (cycle, take) if take else None
+        http.taker = take
 
 
 async def take_body(request: Request, take: Callable[[bytes | bytearray, int], object]) -> None:

@@ -110,8 +110,8 @@ class Parts:
         if plain < size:
             known, rest = self._size, bytes(memoryview(memory)[plain:size])
             parser.write(rest)
-            # What may be such a beginning it keeps back; so it may have before.
-            keeps_nothing = self._within_file or b"\r" not in rest[-len(self.delimiter) :]
+            # Such a beginning, or a delimiter and `-`, it keeps back; so it may have before.
+            keeps_nothing = self._within_file or b"\r" not in rest[-len(self.delimiter) - 1 :]
             all_content = self._size - known == len(rest) and self._name == "image"
             self._within_file = keeps_nothing and all_content
 

@@ -9,6 +9,7 @@ import socket
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 
 import httpx
@@ -459,7 +460,10 @@ def test_a_request_that_reads_no_body_is_gone_when_it_is_answered():
         gc.enable()
 
 
-def test_who_is_refused_in_mid_body_and_falls_silent_is_left():
+@pytest.mark.parametrize(
+    "rest", [[], CHUNKS[:20], CHUNKS, [*CHUNKS, b"\r\n"], [*CHUNKS[:49], CHUNKS[49] + b"\r\n"]]
+)
+def test_who_is_refused_in_mid_body_and_falls_silent_is_left(rest):
     async def app(scope, receive, send) -> None:
         await send({"type": "http.response.start", "status": 400, "headers": []})
         await send({"type": "http.response.body"})
@@ -469,36 +473,54 @@ def test_who_is_refused_in_mid_body_and_falls_silent_is_left():
         protocol, transport = connected(app, state, timeout_keep_alive=0.2)
         read(protocol, LARGE)
         await asyncio.gather(*state.tasks)
-        read(protocol, b"".join(CHUNKS))
+        for piece in rest:
+            read(protocol, piece)
         while not transport.closed:
             await asyncio.sleep(0.02)
 
     asyncio.run(asyncio.wait_for(play(), 20))
 
 
-def test_what_a_request_takes_ends_where_its_body_does():
-    answers = b"".join(CHUNKS) + b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+@pytest.mark.parametrize("refuse", [False, True])
+@pytest.mark.parametrize("after", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
+def test_what_a_request_takes_ends_where_its_body_does(refuse, after):
+    """Of three requests on a connection, the last of which says so; `after` comes all the same."""
     bodies: list[bytes] = []
 
     async def app(scope, receive, send) -> None:
         body = bytearray()
-        await take_body(Request(scope, receive), lambda memory, size: body.extend(memory[:size]))
+
+        def take(memory: bytes | bytearray, size: int) -> None:
+            body.extend(memory[:size])
+            if refuse and len(body) > 3_000_000:
+                raise ValueError("enough")
+
+        with suppress(ValueError):
+            await take_body(Request(scope, receive), take)
         bodies.append(bytes(body))
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body"})
 
-    async def play() -> None:
+    large = b"".join(CHUNKS)
+    last = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" + after
+
+    async def play() -> bytes:
         state = ServerState()
-        protocol, _ = connected(app, state)
-        for piece in (LARGE, answers, LARGE + answers[:700], answers[700:]):
+        protocol, transport = connected(app, state)
+        begun, rest = LARGE + large[:700], large[700:]
+        for piece in (begun, rest + begun, rest + last):
             read(protocol, piece)
             for _ in range(9):
                 await asyncio.sleep(0)
         await asyncio.gather(*state.tasks)
+        return transport.written
 
-    asyncio.run(asyncio.wait_for(play(), 20))
+    written = asyncio.run(asyncio.wait_for(play(), 20))
 
-    assert bodies == [b"".join(CHUNKS), b""] * 2
+    assert written.count(b"HTTP/1.1 200") == written.count(b"HTTP/1.1") == 3
+    assert [large.startswith(body) for body in bodies] == [True] * 3
+    assert [len(body) == len(large) for body in bodies] == [not refuse, not refuse, False]
+    assert bodies[2] == b""
 
 
 def test_a_body_is_taken_from_any_server():
