@@ -65,7 +65,7 @@ cuts = st.lists(st.integers(min_value=0, max_value=2000), max_size=20)
 @given(content=contents, cuts=cuts)
 # The parser gives back as many bytes as it keeps: within a delimiter, and behind one.
 @example(content=b"\r\r\r\r\r\n--\r\n--\r\n--e\0\0\0\0\r\r", cuts=[93, 94, 255])
-@example(content=b"abcd\r\n--e-e-x\r\n--e-e-YYY", cuts=[len(BEFORE) + n for n in (3, 12, 21)])
+@example(content=b"abcd\r\n--e-e-x\r\n--e-e-YYY", cuts=[len(BEFORE) + n for n in (3, 12, 21, 24)])
 def test_a_file_is_what_the_parser_takes_for_it(content, cuts):
     body = BEFORE + content + DELIMITER + AFTER
 
