@@ -121,15 +121,11 @@ class MedicalImage:
         """
         pixels = self.pixels
         while scale <= 0.5 and pixels.shape[0] % 2 == pixels.shape[1] % 2 == 0:
-            scale *= 2
-            if pixels is self.pixels and self._half:
-                pixels = self._half[0]
-                continue
-            size = pixels.shape[1] // 2, pixels.shape[0] // 2
-            half = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-            if pixels is self.pixels:
-                self._half.append(half)
-            pixels = half
+            made = self._half if pixels is self.pixels else []
+            if not made:
+                size = pixels.shape[1] // 2, pixels.shape[0] // 2
+                made.append(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
+            pixels, scale = made[0], 2 * scale
         return pixels
 
 
