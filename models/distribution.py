@@ -48,10 +48,10 @@ class Distribution:
             embeddings: (N, K) or longer: what comes behind the first K entries does not count.
         """
         known = embeddings[:, None, : len(self.center)].astype(np.float64)
-        apart = known - (self.center + self.means)  # (N, C, K)
-        along = (apart @ self.basis) ** 2
-        beside = (apart**2).sum(2) - along.sum(2)
-        squared = along @ (1 / self.variances) + beside.clip(0) / self.rest
+        apart = known - self.center - self.means  # (N, C, K)
+        along = apart @ self.basis
+        beside = (apart**2).sum(2) - (along**2).sum(2)
+        squared = (along**2 / self.variances).sum(2) + beside.clip(0) / float(self.rest)
         return np.sqrt(squared.min(1))
 
     def to_bytes(self) -> bytes:
