@@ -118,6 +118,9 @@ class MedicalImage:
         Args:
             scale: Sides are halved, if both are even, as long as they stay as long as this says,
                 as a share of what they are.
+
+        Returns:
+            uint8, (h, w) or (h, w, 3); not to be written to.
         """
         pixels = self.pixels
         while scale <= 0.5 and pixels.shape[0] % 2 == pixels.shape[1] % 2 == 0:

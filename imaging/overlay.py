@@ -127,6 +127,9 @@ def shrink(picture: MedicalImage, max_side: int) -> np.ndarray:
     Args:
         picture: Shape (H, W) or (H, W, 3).
         max_side: Longest side wanted, in pixels.
+
+    Returns:
+        uint8, (h, w) or (h, w, 3); the picture's own pixels if they are no more.
     """
     scale = max_side / max(picture.height, picture.width)
     if scale >= 1:
