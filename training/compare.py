@@ -30,36 +30,23 @@ def compare(first: Results, second: Results, *, resamples: int = RESAMPLES, seed
         DataError: Labels, pictures or their classes are not the same.
     """
     second = _same_order(first, second)
-    classes = len(first.labels)
-
-    def measure(results: Results, rows: np.ndarray) -> np.ndarray:
-        truth, scores = results.truth[rows], results.probabilities[rows]
-        called = scores.argmax(1)
-        overall = [
-            mean_class_accuracy(truth, scores),
-            mean_over_classes(f1_scores(truth, called, classes)),
-            mean_over_classes(roc_areas(truth, scores)),
-        ]
-        return np.array([*overall, *recalls(truth, called, classes), *_attention(results, rows)])
-
     rows = np.arange(len(first.truth))
-    names = ["mean_class_accuracy", "macro_f1", "macro_auroc"]
-    names += [f"recall {label}" for label in first.labels]
-    if first.attention and second.attention:
-        names += [f"attention {name}" for name in AttentionFigures.__dataclass_fields__]
-    ours, theirs = measure(first, rows), measure(second, rows)
+    ours, theirs = measured(first, rows), measured(second, rows)
+    marked = first.attention and second.attention
+    names = [name for name in ours if marked or not name.startswith("attention ")]
     drawn = [
-        measure(second, pick) - measure(first, pick)
+        [after[name] - before[name] for name in names]
         for pick in resample(first.groups, resamples, seed)
+        for before, after in [(measured(first, pick), measured(second, pick))]
     ]
     low, high = interval(np.array(drawn))
     return {
         "pictures": len(rows),
         "figures": {
             name: {
-                "first": round(float(ours[n]), 4),
-                "second": round(float(theirs[n]), 4),
-                "difference": round(float(theirs[n] - ours[n]), 4),
+                "first": round(ours[name], 4),
+                "second": round(theirs[name], 4),
+                "difference": round(theirs[name] - ours[name], 4),
                 "low": round(float(low[n]), 4),
                 "high": round(float(high[n]), 4),
             }
@@ -73,6 +60,31 @@ def compare(first: Results, second: Results, *, resamples: int = RESAMPLES, seed
             },
         },
     }
+
+
+def measured(results: Results, rows: np.ndarray) -> dict[str, float]:
+    """What is compared of a model, on the pictures drawn, as shares.
+
+    A class without a picture there has the recall NaN, and so has attention without a box.
+
+    Args:
+        results: The model's answers.
+        rows: Which pictures, int (N,); one may come several times.
+    """
+    truth, scores = results.truth[rows], results.probabilities[rows]
+    called, classes = scores.argmax(1), len(results.labels)
+    found = {
+        "mean_class_accuracy": mean_class_accuracy(truth, scores),
+        "macro_f1": mean_over_classes(f1_scores(truth, called, classes)),
+        "macro_auroc": mean_over_classes(roc_areas(truth, scores)),
+    }
+    for label, recall in zip(results.labels, recalls(truth, called, classes), strict=True):
+        found[f"recall {label}"] = float(recall)
+    seen = [results.attention[row] for row in rows.tolist() if row in results.attention]
+    for name in AttentionFigures.__dataclass_fields__:
+        values = [getattr(one, name) for one in seen]
+        found[f"attention {name}"] = float(np.mean(values)) if seen else float("nan")
+    return found
 
 
 def mcnemar(first: Results, second: Results, chosen: np.ndarray) -> dict[str, Any]:
@@ -101,17 +113,6 @@ def comparison_markdown(compared: dict[str, Any]) -> str:
     for name, row in compared["mcnemar"].items():
         lines.append(f"| {name} | {row['only_first']} | {row['only_second']} | {row['p']:.4f} |")
     return "\n".join(lines) + "\n"
-
-
-def _attention(results: Results, rows: np.ndarray) -> list[float]:
-    """Mean attention figures of the pictures drawn that have boxes; a picture counts as drawn."""
-    if not results.attention:
-        return []
-    seen = [results.attention[row] for row in rows.tolist() if row in results.attention]
-    names = AttentionFigures.__dataclass_fields__
-    return [
-        float(np.mean([getattr(one, name) for one in seen])) if seen else np.nan for name in names
-    ]
 
 
 def _same_order(first: Results, second: Results) -> Results:

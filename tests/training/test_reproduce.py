@@ -372,7 +372,7 @@ def test_pairs_are_tested_seed_by_seed_and_patients_stay_together():
     first = [results(random, 80, skill=0.2) for _ in range(2)]
     second = [results(random, 80, skill=1.5) for _ in range(2)]
 
-    rows = {row[0]: row[1:] for row in paired_rows(first, second, ["rare"], 50)}
+    rows = {row[0]: row[1:] for row in paired_rows(first, second, 50)}
 
     gained = []
     for one, other in zip(first, second, strict=True):
@@ -380,7 +380,9 @@ def test_pairs_are_tested_seed_by_seed_and_patients_stay_together():
         right = [each.probabilities.argmax(1) == each.truth for each in (one, other)]
         only = [(right[a] & ~right[b] & rare).sum() for a, b in ((0, 1), (1, 0))]
         gained.append(f"{binomtest(only[0], sum(only)).pvalue:.3f}")
-    assert rows["recall rare"][2] == ", ".join(gained)
+    assert rows["recall rare"][3] == ", ".join(gained)
+    alone = [paired_rows([one], [other], 1)[0] for one, other in zip(first, second, strict=True)]
+    assert rows["MCA"][2] == ", ".join(row[1] for row in alone)
     both = pooled(first)
     assert len(set(both.names)) == 160
     assert len(np.unique(both.groups)) == 40  # as many patients as in one seed
