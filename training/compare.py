@@ -44,11 +44,11 @@ def compare(first: Results, second: Results, *, resamples: int = RESAMPLES, seed
         "pictures": len(rows),
         "figures": {
             name: {
-                "first": round(ours[name], 4),
-                "second": round(theirs[name], 4),
-                "difference": round(theirs[name] - ours[name], 4),
-                "low": round(float(low[n]), 4),
-                "high": round(float(high[n]), 4),
+                "first": round(ours[name], 6),
+                "second": round(theirs[name], 6),
+                "difference": round(theirs[name] - ours[name], 6),
+                "low": round(float(low[n]), 6),
+                "high": round(float(high[n]), 6),
             }
             for n, name in enumerate(names)
         },

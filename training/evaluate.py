@@ -14,6 +14,7 @@ from models.classifier import Classifier, Prediction
 from training.data.samples import Sample, SampleList
 from training.errors import DataError
 from training.metrics import (
+    at_operating_points,
     average_precision,
     calibration_error,
     confusion_matrix,
@@ -46,6 +47,8 @@ class Results:
         embeddings: Pooled features, float32 (N, K); None where the list was read from a file.
         in_distribution: Whether each picture is like the training pictures, bool (N,); None where
             the model does not know.
+        operating_points: Probability from which on each class counts as found, (C,); None where
+            there is no card yet that says so.
     """
 
     labels: tuple[str, ...]
@@ -56,6 +59,7 @@ class Results:
     attention: dict[int, "AttentionFigures"] = field(default_factory=dict)
     embeddings: np.ndarray | None = None
     in_distribution: np.ndarray | None = None
+    operating_points: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,9 @@ def classify_list(
         embeddings=np.array(embeddings),
         in_distribution=None if None in known else np.array(known),
         attention=attention,
+        operating_points=np.array(
+            [classifier.card.operating_points[label] for label in samples.labels]
+        ),
     )
 
 
@@ -165,6 +172,10 @@ def figures(results: Results, *, resamples: int = RESAMPLES, seed: int = 0) -> d
         "auroc": roc_areas,
         "average_precision": average_precision,
     }
+    points = results.operating_points
+    if points is not None:
+        per_class["sensitivity"] = lambda y, p: at_operating_points(y, p, points)[0]
+        per_class["specificity"] = lambda y, p: at_operating_points(y, p, points)[1]
     overall: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
         "mean_class_accuracy": mean_class_accuracy,
         "accuracy": lambda y, p: float((y == p.argmax(1)).mean()),
@@ -284,6 +295,8 @@ def markdown(measured: dict[str, Any]) -> str:
     overall = ("mean_class_accuracy", "accuracy", "macro_f1", "macro_auroc", "calibration_error")
     lines = ["| figure | value | 95 % interval |", "| --- | --- | --- |"]
     lines += [f"| {name.replace('_', ' ')} | {_cells(measured[name])} |" for name in overall]
+    if "in_distribution" in measured:
+        lines += [f"| like the training pictures | {measured['in_distribution']:.3f} | - |"]
     columns = ("recall", "precision", "f1", "auroc", "average_precision")
     lines += ["", "| class | pictures | " + " | ".join(c.replace("_", " ") for c in columns) + " |"]
     lines += ["| --- | --- |" + " --- |" * len(columns)]
@@ -291,6 +304,12 @@ def markdown(measured: dict[str, Any]) -> str:
         lines.append(
             f"| {label} | {row['pictures']} | " + " | ".join(brief(row[c]) for c in columns) + " |"
         )
+    if all("sensitivity" in row for row in measured["per_class"].values()):
+        lines += ["", "| found at its operating point | sensitivity | specificity |"]
+        lines += ["| --- | --- | --- |"]
+        for label, row in measured["per_class"].items():
+            found = brief(row["sensitivity"]), brief(row["specificity"])
+            lines.append(f"| {label} | {' | '.join(found)} |")
     if "attention" in measured:
         kinds = tuple(AttentionFigures.__dataclass_fields__)
         lines += ["", "| attention on | pictures | " + " | ".join(kinds) + " |"]

@@ -55,6 +55,28 @@ def roc_areas(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return _ratio(surplus, positives * (len(labels) - positives))
 
 
+def at_operating_points(
+    labels: np.ndarray, probabilities: np.ndarray, points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sensitivity and specificity of "found": a probability at or above the class's point.
+
+    Several classes of a picture may be found, or none; each is judged against the rest.
+
+    Args:
+        labels: True classes, (N,).
+        probabilities: Calibrated, (N, C).
+        points: The classes' operating points, (C,).
+
+    Returns:
+        Share of a class's pictures in which it is found, and of the others in which it is not, (C,)
+        each.
+    """
+    found = probabilities >= points
+    of_class = labels[:, None] == np.arange(len(points))
+    sensitivity = _ratio((found & of_class).sum(0), of_class.sum(0))
+    return sensitivity, _ratio((~found & ~of_class).sum(0), (~of_class).sum(0))
+
+
 def average_precision(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Precision averaged over the recall steps, per class against the rest, (C,)."""
     areas = np.full(scores.shape[1], np.nan)

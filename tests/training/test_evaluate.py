@@ -116,6 +116,21 @@ def test_the_reliability_diagram_has_an_interval_for_every_bin_with_pictures():
     assert rows[-1]["right"]["value"] > rows[0]["right"]["value"]
 
 
+def test_the_report_says_what_operating_points_and_the_detector_of_strange_pictures_do():
+    told = results(np.random.default_rng(2), 400, skill=2.0)
+    known = np.arange(400) % 10 > 0
+    measured = figures(
+        replace(told, operating_points=np.array([0.0, 1.1]), in_distribution=known), resamples=20
+    )
+    common, rare = measured["per_class"].values()
+    assert (common["sensitivity"]["value"], common["specificity"]["value"]) == (1, 0)
+    assert (rare["sensitivity"]["value"], rare["specificity"]["value"]) == (0, 1)
+    page = markdown(measured)
+    assert "| rare | 0.000 (0.000 to 0.000) | 1.000 (1.000 to 1.000) |" in page
+    assert "| like the training pictures | 0.900 | - |" in page
+    assert "sensitivity" not in markdown(figures(told, resamples=20))
+
+
 def test_a_report_is_read_back_as_it_was_written(tmp_path):
     told = results(np.random.default_rng(1), 40, attention=True)
     write_report(told, figures(told, resamples=20), tmp_path)

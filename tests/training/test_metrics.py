@@ -82,6 +82,24 @@ def test_a_class_that_does_not_occur_has_no_figures_and_does_not_count():
     assert metrics.mean_class_accuracy(labels, scores) == pytest.approx(recalls[[0, 1, 3]].mean())
 
 
+def test_sensitivity_and_specificity_at_the_operating_points_are_those_of_scikit_learn():
+    labels, scores = answers(1)
+    points = np.array([0.1, 0.4, 0.3, 0.9])
+    points[0] = scores[5, 0]  # a probability at the point itself counts as found
+
+    sensitivity, specificity = metrics.at_operating_points(labels, scores, points)
+
+    for label in range(CLASSES):
+        found = scores[:, label] >= points[label]
+        for share, of_class in ((sensitivity, True), (specificity, False)):
+            expected = sklearn.recall_score(labels == label, found, pos_label=of_class)
+            assert share[label] == pytest.approx(expected)
+    kept = labels != 2
+    without = metrics.at_operating_points(labels[kept], scores[kept], points)
+    assert np.isnan(without[0][2])
+    assert not np.isnan(without[1]).any()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_calibration_error_is_that_of_its_definition(seed):
     labels, scores = answers(seed, count=300)
