@@ -221,6 +221,9 @@ class StageSettings:
         average: Share that a running mean of the weights keeps of itself at each step, in [0, 1):
             it is then what is validated and kept, less moved by the last batches (Polyak and
             Juditsky 1992; ours). 0 for the weights themselves.
+        size: Side of the pictures in this stage, in pixels; 0 for `input.size`. Small pictures are
+            learnt from several times as fast, and a short last stage gets the network used to
+            those it will be asked about (Touvron et al. 2019; ours).
     """
 
     epochs: int = 50
@@ -230,6 +233,7 @@ class StageSettings:
     patience: int = 10
     optimizer: str = "adamw"
     average: float = 0.0
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,7 +76,8 @@ def train(run: TrainingRun, folder: Path, *, cache: Path, until: str = "") -> Pa
     stages = stages[: [stage.name for stage in stages].index(until) + 1] if until else stages
     check_lists(run, stages, parts["train"])
     check_boxes(stages, parts["train"])
-    pictures = PictureCache.open(samples, preprocessing_of(run), cache)
+    for stage in stages:  # decoded here, once, and not by each of several processes
+        pictures = PictureCache.open(samples, preprocessing_of(run, stage), cache)
     tell_twins(pictures.twins(parts))
     write_down(run, samples, parts, folder)
     try:
@@ -110,13 +111,13 @@ def run_stages(
     """Train those stages that are not finished yet, in this process."""
     samples = load_samples(run.data)
     parts = split_of(run, samples)
-    pictures = PictureCache.open(samples, preprocessing_of(run), cache)
     torch.manual_seed(run.seed)
     network = network_of(run, len(samples.labels), weights=weights_path(run))
     for stage in stages:
         if stage.classifier_only:
             network.renew_classifier(seed=run.seed)
         if not (folder / f"{stage.name}.json").exists():
+            pictures = PictureCache.open(samples, preprocessing_of(run, stage), cache)
             run_stage(fabric, network, run, stage, parts, pictures, folder)
         fabric.barrier()
         network.load_state_dict(load_file(folder / f"{stage.name}.safetensors"))

@@ -83,9 +83,10 @@ def sampler_of(
     )
 
 
-def preprocessing_of(run: TrainingRun) -> Preprocessing:
-    """How pictures become this run's input."""
-    return Preprocessing(**asdict(run.input))
+def preprocessing_of(run: TrainingRun, stage: Stage | None = None) -> Preprocessing:
+    """How pictures become the input of a run's model, or of one of its stages."""
+    size = stage.settings.size if stage else 0
+    return Preprocessing(**asdict(run.input) | {"size": size or run.input.size})
 
 
 def split_of(run: TrainingRun, samples: SampleList) -> dict[str, SampleList]:
@@ -193,10 +194,11 @@ def check(run: TrainingRun) -> None:
                 f"loss.{name} is set, but loss.name = {run.loss.name!r}: it would have no effect"
             )
     fixed = family_of(run.network.backbone).input_size
-    if fixed and run.input.size != fixed:
-        raise ConfigError(
-            f"{run.network.backbone} takes {fixed} pixels, input.size is {run.input.size}"
-        )
+    sizes = {"input.size": run.input.size}
+    sizes |= {f"{stage.name}.size": preprocessing_of(run, stage).size for stage in stages_of(run)}
+    for name, size in sizes.items():
+        if fixed and size != fixed:
+            raise ConfigError(f"{run.network.backbone} takes {fixed} pixels, {name} is {size}")
     check_method(run)
 
 
@@ -243,5 +245,6 @@ def ranges(run: TrainingRun) -> list[tuple[str, bool, str]]:
             (f"{section}.average", 0 <= stage.average < 1, "0 to below 1"),
             (f"{section}.learning_rate", 0 < stage.learning_rate < inf, positive),
             (f"{section}.weight_decay", 0 <= stage.weight_decay < inf, at_least_0),
+            (f"{section}.size", stage.size == 0 or stage.size >= 64, "64 or more, or 0"),
         ]
     return checked

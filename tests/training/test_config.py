@@ -228,6 +228,7 @@ def test_what_a_card_would_say_is_what_was_trained(tmp_path):
         ("name=''", "name = : expected a folder's name"),
         ("name=a/b", "name = a/b: expected a folder's name"),
         ("input.size=0", "input.size = 0: expected 64 or more"),
+        ("stage1.size=32", "stage1.size = 32: expected 64 or more, or 0"),
         ('data.labels=["a", "b", "a"]', "data.labels = ('a', 'b', 'a'): expected each label once"),
         ("stage2.learning_rate=-1", "stage2.learning_rate = -1.0: expected above 0"),
         ("stage1.learning_rate=nan", "stage1.learning_rate = nan: expected above 0"),
@@ -250,6 +251,7 @@ def test_what_a_card_would_say_is_what_was_trained(tmp_path):
         ("mixup.alpha=-0.1", "mixup.alpha = -0.1: expected at least 0"),
         ("augmentation.zoom=[0, 1]", "augmentation.zoom = (0.0, 1.0): expected above 0, smallest"),
         ("network.backbone=vgg11 \ninput.size=256", "vgg11 takes 224 pixels, input.size is 256"),
+        ("network.backbone=vgg11 \nstage1.size=160", "vgg11 takes 224 pixels, stage1.size is 160"),
         ("network.backbone=vit_b_16", "backbone 'vit_b_16' is not supported"),
     ],
 )

@@ -261,6 +261,19 @@ def test_retraining_the_classifier_leaves_the_features_alone(load, tmp_path):
         assert changed == name.startswith("head."), name
 
 
+def test_a_stage_can_learn_from_smaller_pictures_than_the_model_is_for(load, tmp_path):
+    short, cache = ("stage1.epochs=1", "stage2.epochs=1"), tmp_path / "cache"
+    train(load(*short, "input.size=96", "stage1.size=64"), tmp_path / "run", cache=cache)
+    train(load(*short, "input.size=64"), tmp_path / "small", cache=cache)
+
+    run, other = (tmp_path / name for name in ("run", "small"))
+    one, same = (load_file(folder / "stage1.safetensors") for folder in (run, other))
+    for name in one:
+        np.testing.assert_array_equal(one[name], same[name], err_msg=name)
+    assert not np.array_equal(steps(run / "stage2.steps.csv"), steps(other / "stage2.steps.csv"))
+    assert {np.load(path, mmap_mode="r").shape[1] for path in cache.glob("*.npy")} == {64, 96}
+
+
 def test_the_arm_without_attention_can_have_the_same_second_stage(load, tmp_path):
     run = load("attention.attend=[]", "control.second_stage=true", "stage2.epochs=1")
     train(run, tmp_path / "run", cache=tmp_path / "cache")

@@ -46,9 +46,10 @@ def run_trial(trial: Trial, reference: SampleList, places: Places) -> dict[str, 
     Returns:
         The result, as written.
     """
-    # here, for decoding is no stage's time
-    PictureCache.open(trial.samples, preprocessing_of(trial.run), places.cache)
     folder, portions, stages = trial.folder(places), trial.portions(places), {}
+    for portion in portions:  # here, for decoding is no stage's time
+        sized = preprocessing_of(trial.run, portion.stage)
+        PictureCache.open(trial.samples, sized, places.cache)
     for done, (stage, run, place) in enumerate(portions):
         for earlier in portions[:done]:
             take_over_stage(earlier.stage.name, earlier.folder, place)

@@ -14,7 +14,7 @@ from training.data.dataset import Batch
 from training.fit import set_up
 from training.methods import Processes
 from training.reproduce.trials import Places, Trial, load_of, machine, step_load
-from training.stages import Stage, network_of, sampler_of
+from training.stages import Stage, network_of, preprocessing_of, sampler_of
 
 TIMED_STEPS = 2  # after one that warms up
 STAGES = {"pretrain": "pre-training", "stage1": "stage 1", "stage2": "stage 2", "crt": "cRT"}
@@ -182,7 +182,8 @@ def time_steps(trial: Trial, stage: Stage) -> Timing:
     network = network_of(run, len(trial.samples.labels))
     network.freeze_features(stage.classifier_only)
     method, model, optimizers = set_up(fabric, network, run, stage, train_list, batches.batch)
-    batch = noise(batches.batch, run.input.size, views=1 + stage.teacher.two_views)
+    side = preprocessing_of(run, stage).size
+    batch = noise(batches.batch, side, views=1 + stage.teacher.two_views)
     batch = batch.to(fabric.device)
 
     def learn() -> None:

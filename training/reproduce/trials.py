@@ -27,7 +27,7 @@ from training.methods import METHODS, Processes
 from training.network import is_file
 from training.reproduce.rows import Cell, Grid, changed
 from training.run_folder import CIRCUMSTANCES
-from training.stages import Stage, sampler_of, stages_of, weights_path
+from training.stages import Stage, preprocessing_of, sampler_of, stages_of, weights_path
 
 Parts = dict[str, SampleList]
 """Train, validation and test list."""
@@ -280,6 +280,7 @@ def step_load(trial: Trial, stage: Stage) -> str:
     run = trial.run
     batch = sampler_of(run, stage, trial.parts["train"], Processes(), 0).batch
     kind = "crt" if stage.classifier_only else stage.method
+    side = preprocessing_of(run, stage).size
     return ("" if kind == "care" else f"{kind}: ") + (
-        f"{run.network.backbone} at {run.input.size} pixels, {run.precision}, batches of {batch}"
+        f"{run.network.backbone} at {side} pixels, {run.precision}, batches of {batch}"
     )
