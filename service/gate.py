@@ -89,7 +89,7 @@ def _is_open(path: str) -> bool:
 def _shown(authorization: str) -> bytes:
     scheme, _, credentials = authorization.partition(" ")
     if scheme.lower() == "bearer":
-        return credentials.strip().encode()
+        return credentials.strip().encode("latin-1")  # as the header's bytes were read
     if scheme.lower() == "basic":
         try:
             decoded = base64.b64decode(credentials, validate=True)

@@ -9,6 +9,7 @@ is and how long its body, httptools says as ever.
 
 import asyncio
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +26,12 @@ DIVERT = "care.divert"
 
 READ_AT_ONCE = 1 << 19
 """Bytes: more no longer stay in the cache of a core until they have been searched and moved."""
+
+LONGEST_HEAD = 1 << 20
+"""Bytes that may come without a head, a chunk or a message being complete."""
+
+PATIENCE = 0.01
+"""Seconds that one connection may be read before others have their turn."""
 
 SMALL = 1 << 12
 """Bytes: what comes in smaller chunks of unknown number uvicorn joins before the task is woken."""
@@ -66,10 +73,13 @@ class Intake(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """So much has been read."""
         whole, view = self._memory
+        began = time.perf_counter()
         taken = self._http.body_received(whole, nbytes)
         if taken < nbytes:
             self._http.data_received(cast(bytes, view[taken:nbytes]))  # httptools takes either
         self._http.await_more()
+        if time.perf_counter() - began > PATIENCE:
+            self._http.give_way()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Uvicorn's, as are all below."""
@@ -94,6 +104,8 @@ class Http(HttpToolsProtocol):
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         self.taker: Taker | None = None
+        self._in_head = False
+        self._unfinished = 0  # bytes since something was complete
         self._cycles = weakref.WeakSet[RequestResponseCycle]()
         self._left = 0  # bytes of a body that are still to come, if that is known
         self._past_parser = False
@@ -104,12 +116,69 @@ class Http(HttpToolsProtocol):
     def _unsupported_upgrade_warning(self) -> None:
         pass  # so there is nothing to install either
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request as for every other."""
+        super().connection_made(transport)
+        self.await_more()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what is no body that a request takes.
+
+        A request that offers another protocol (`Upgrade: h2c`, as Java's client does) is read as
+        one of this (RFC 9110, section 7.8). httptools ends it with its head, for it takes what
+        follows for the other protocol's; its body would then be run as requests.
+        """
+        self._unset_keepalive_if_required()
+        self._unfinished += len(data)
+        rest, parsed = memoryview(data), False
+        try:
+            while not parsed:
+                try:
+                    self.parser.feed_data(rest)
+                    parsed = True
+                except httptools.HttpParserUpgrade as upgrade:
+                    rest = rest[upgrade.args[0] :]
+                    self._begin_again()
+        except httptools.HttpParserError:
+            self._refuse("Invalid HTTP request received.")
+        else:
+            if self._unfinished > LONGEST_HEAD:
+                self._refuse("The request's head is too long.")
+
+    def _begin_again(self) -> None:
+        """Parse the head once more, as if it offered nothing."""
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":  # what follows is another protocol's in any case
+            raise httptools.HttpParserError
+        lines = [b"%s %s HTTP/%s" % (method, self.url, version)]
+        lines += [b"%s: %s" % field for field in self.headers if field[0] != b"upgrade"]
+        self.parser = new_parser(self)
+        self.parser.feed_data(b"\r\n".join([*lines, b"", b""]))
+
+    def _refuse(self, why: str) -> None:
+        self.logger.warning(why)
+        self.send_400_response(why)
+
+    def on_message_begin(self) -> None:
+        """Begin with its head."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note a field of the head; those that follow a chunked body are not asked for."""
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """Offer it to the request that begins."""
+        self._in_head, self._unfinished = False, 0
+        if self.parser.should_upgrade():
+            return  # see `data_received`
         self.taker, self._left = None, 0
         super().on_headers_complete()
         if self.cycle is not None and self.cycle.scope is self.scope:
             self._cycles.add(self.cycle)
+            self.cycle.transport = cast(Any, Ending(self))
             # To be sure of: httptools refuses other lengths than digits, two, and one with chunks.
             self._left = int(dict(self.headers).get(b"content-length", 0))
             scope = cast(dict[str, Any], self.scope)
@@ -134,15 +203,17 @@ class Http(HttpToolsProtocol):
             self._hand_over(memory, part)
             if not self._left:
                 self.on_message_complete()
+                if self.cycle.response_complete and not self.cycle.keep_alive:
+                    self.transport.close()  # see `end`
         if self._left or not self.cycle.keep_alive:
             return size
         self._past_parser = False
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+        self.parser = new_parser(self)
         return part
 
     def on_body(self, body: bytes) -> None:
         """Hand a chunk over, or leave it to uvicorn."""
+        self._unfinished = 0
         self._left = max(0, self._left - len(body))
         if len(body) < SMALL or not self._hand_over(body, len(body)):
             self.taker = None
@@ -159,15 +230,41 @@ class Http(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Let go of what was given."""
+        self._unfinished = 0
+        if self.parser.should_upgrade():
+            return  # see `data_received`
         self.taker, self._left = None, 0
         super().on_message_complete()
+
+    def end(self) -> None:
+        """Close the connection, but read what a client still sends first (RFC 9112, section 9.6).
+
+        Else the system would reset the connection, and whoever sends before it reads would never
+        see why it was refused.
+        """
+        if not self.cycle.more_body:
+            self.transport.close()
+            return
+        self._past_parser = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def give_way(self) -> None:
+        """Let others have their turn: libuv reads on, up to 32 times, while there is something."""
+        if not self.flow.read_paused and not self.transport.is_closing():
+            self.flow.pause_reading()
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def await_more(self) -> None:
         """Wait for the next request, or the rest of one that is answered, but not for ever.
 
         uvicorn's clock is stopped by what comes after an answer, whatever it is.
         """
-        answered = self.cycle is not None and self.cycle.response_complete and not self.pipeline
+        answered = self.cycle is None or (self.cycle.response_complete and not self.pipeline)
         if answered and not self.timeout_keep_alive_task and not self.transport.is_closing():
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -180,6 +277,30 @@ class Http(HttpToolsProtocol):
         for cycle in self._cycles:
             cycle.disconnected = not cycle.response_complete
             cycle.message_event.set()
+
+
+class Ending:
+    """What a request writes its answer to; it leaves to its connection how that ends."""
+
+    def __init__(self, connection: Http) -> None:
+        self._connection = weakref.ref(connection)
+        self._transport = connection.transport
+        self.write, self.is_closing = self._transport.write, self._transport.is_closing
+
+    def close(self) -> None:
+        """End the connection, as no other answer can follow."""
+        http = self._connection()
+        if http and http.cycle.transport is self and http.cycle.response_complete:
+            http.end()
+        else:  # in mid-answer, or a later request is on its way already
+            self._transport.close()
+
+
+def new_parser(connection: Http) -> httptools.HttpRequestParser:
+    """A parser as lenient as uvicorn's."""
+    parser = httptools.HttpRequestParser(connection)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
 
 
 def _divert(

@@ -44,5 +44,6 @@ def set_up_logs() -> None:
         handler.setFormatter(JsonFormatter())
         handler.filters.clear()  # they add to a record what JSON leaves out
     logging.getLogger("care").setLevel(logging.INFO)
+    logging.getLogger("uvicorn.error").propagate = False  # BentoML's handler has it already
     # What is wrong with a form is told to its sender, not to the log.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)

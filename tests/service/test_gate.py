@@ -11,7 +11,8 @@ from tests.service.pictures import film, png, square
 
 PICTURE = png(square(100, 120, 20, 30))
 WARD, LAB = "ward-7-key-0123456789", "lab-key-9876543210abc"
-KEYS = f"ward:{WARD},lab:{LAB}"
+OTHER = "schlüssel-0123456789"
+KEYS = f"ward:{WARD},lab:{LAB},other:{OTHER}"
 VIEWER = "https://viewer.example.org"
 
 
@@ -24,7 +25,10 @@ def locked(serve_here, models_folder) -> TestClient:
     return serve_here(models_folder, api_keys=KEYS)
 
 
-@pytest.mark.parametrize("shown", [f"Bearer {WARD}", f"bearer {LAB}", basic(LAB)])
+@pytest.mark.parametrize(
+    "shown",
+    [f"Bearer {WARD}", f"bearer {LAB}", basic(LAB), f"Bearer {OTHER}".encode(), basic(OTHER)],
+)
 def test_a_key_opens(locked, shown):
     answer = locked.post(
         "/classify",

@@ -198,6 +198,70 @@ def test_nothing_is_upgraded(server):
         assert line.answer()[0] == 405
 
 
+OFFER = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQA")
+"""What Java's client and `curl --http2` say in the head of every request."""
+
+
+@pytest.mark.parametrize("pause", [0, 0.05])
+def test_a_request_that_offers_another_protocol_is_read_as_one_of_this(server, expected, pause):
+    form = head(*OFFER)
+    with Line(server) as line:
+        line.send(form[:9], form[9:], BODY[:1000], BODY[1000:] + head() + BODY, pause=pause)
+        line.send(form + BODY)
+
+        for _ in range(3):
+            assert top(line.answer()) == expected
+
+
+def test_no_body_is_run_as_a_request(server):
+    inner = b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Request-ID: inner\r\n\r\n"
+    with Line(server) as line:
+        line.send(head(*OFFER, length=len(inner)), inner, b"GET /no HTTP/1.1\r\nHost: x\r\n\r\n")
+
+        assert [line.answer()[0] for _ in range(2)] == [400, 404]
+    told = server.log.count("Invalid HTTP")
+    with Line(server) as line:
+        line.send(b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", inner)
+
+        assert line.answer()[0] == 400
+        assert line.ended()
+    wait_for(lambda: server.log.count("Invalid HTTP") > told)
+    assert server.log.count("Invalid HTTP") == told + 1
+    assert "inner" not in server.log
+
+
+def test_fields_behind_a_body_are_not_read(server):
+    with Line(server) as line:
+        line.send(b"GET /models HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        line.send(b"0\r\nX-Request-ID: behind\r\n\r\n")
+
+        assert line.answer()[0] == 200
+    wait_for(lambda: server.log.count('"/models"') > 0)
+    assert "behind" not in server.log
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_who_sends_before_it_reads_sees_why_it_is_refused(server, version):
+    refused = HEAD.replace(b"image", b"other") + bytes(20_000_000)
+    asked = head("Connection: close", length=len(refused)).replace(b"1.1", version.encode())
+    with Line(server) as line:
+        line.send(asked, refused)
+
+        status, content = line.answer()
+        assert (status, json.loads(content)["error"]["code"]) == (400, "bad_option")
+        assert line.ended()
+
+
+@pytest.mark.parametrize(
+    "start", [b"GET / HTTP/1.1\r\nX: ", b"GET /", b"GET / HTTP/1.1\r\n" + b"X: y"]
+)
+def test_a_head_without_end_is_refused(server, start):
+    fields = b"\r\nX: y" * 200_000 if start.endswith(b"y") else b"y" * 1_400_000
+    with Line(server) as line, suppress(ConnectionError):  # it is closed with some of this unread
+        line.send(start, fields)
+        assert line.answer()[0] == 400
+
+
 def waiting(server: Server) -> float:
     """How many requests are here and not yet worked on."""
     metrics = httpx.get(f"{server.url}/metrics").text
@@ -477,6 +541,43 @@ def test_who_is_refused_in_mid_body_and_falls_silent_is_left(rest):
             read(protocol, piece)
         while not transport.closed:
             await asyncio.sleep(0.02)
+
+    asyncio.run(asyncio.wait_for(play(), 20))
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nHo"])
+def test_who_never_asks_is_left(begun):
+    async def play() -> None:
+        protocol, transport = connected(None, ServerState(), timeout_keep_alive=0.1)
+        read(protocol, begun)
+        while not transport.closed:
+            await asyncio.sleep(0.02)
+
+    asyncio.run(asyncio.wait_for(play(), 20))
+
+
+def test_others_have_their_turn_while_a_body_takes_long():
+    async def app(scope, receive, send) -> None:
+        await take_body(Request(scope, receive), lambda memory, size: time.sleep(0.002))
+
+    async def play() -> None:
+        protocol, transport = connected(app, ServerState())
+        read(protocol, LARGE + CHUNKS[0])
+        for _ in range(5):
+            await asyncio.sleep(0)
+        read(protocol, CHUNKS[1])
+        assert transport.reading
+        protocol._http.taker = lambda memory, size: not time.sleep(0.02)
+        read(protocol, CHUNKS[2])
+        assert not transport.reading
+        await asyncio.sleep(0)
+        assert transport.reading
+
+        read(protocol, CHUNKS[3])
+        transport.close()  # in the meantime
+        await asyncio.sleep(0)
+        assert not transport.reading
+        protocol.connection_lost(None)
 
     asyncio.run(asyncio.wait_for(play(), 20))
 
