@@ -27,7 +27,7 @@ from models.store import model_names, shipped_models
 from training.export import export_graph
 from training.network import build_network
 
-SIZE = 224
+SIZE = 224  # of the networks made here
 LARGER = {"resnet50": 14, "vgg11": 7}
 """Networks made here, and how many classes they tell apart."""
 TARGET = 1.05  # what all outputs may cost at most, in runs for logits alone
@@ -66,8 +66,11 @@ def graphs() -> Iterator[tuple[str, onnx.ModelProto]]:
 def timed(graph: onnx.ModelProto, count: int, rounds: int) -> dict[str, list[float]]:
     """Milliseconds of each way in every round, for so many pictures at once."""
     whole, alone = session(graph), session(logits_alone(graph))
-    images = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
-    feed = {"images": images}
+    shape = [
+        count,
+        *(side.dim_value for side in graph.graph.input[0].type.tensor_type.shape.dim[1:]),
+    ]
+    feed = {"images": np.random.default_rng(0).integers(0, 256, shape, np.uint8)}
     ways = {
         EVERYTHING: partial(whole.run, OUTPUTS, feed),
         SAME: partial(whole.run, ["logits"], feed),
