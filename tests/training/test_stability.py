@@ -77,7 +77,7 @@ def test_a_border_is_black_and_outside():
 class Threshold:
     """Calls a picture bright or dark by its mean."""
 
-    card = SimpleNamespace(labels=("dark", "bright"))
+    card = SimpleNamespace(labels=("dark", "bright"), operating_points={"dark": 0.5, "bright": 0.5})
 
     def classify(self, images):
         found = []
