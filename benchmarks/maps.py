@@ -66,11 +66,9 @@ def graphs() -> Iterator[tuple[str, onnx.ModelProto]]:
 def timed(graph: onnx.ModelProto, count: int, rounds: int) -> dict[str, list[float]]:
     """Milliseconds of each way in every round, for so many pictures at once."""
     whole, alone = session(graph), session(logits_alone(graph))
-    shape = [
-        count,
-        *(side.dim_value for side in graph.graph.input[0].type.tensor_type.shape.dim[1:]),
-    ]
-    feed = {"images": np.random.default_rng(0).integers(0, 256, shape, np.uint8)}
+    [images] = whole.get_inputs()
+    shape = (count, *images.shape[1:])
+    feed = {images.name: np.random.default_rng(0).integers(0, 256, shape, np.uint8)}
     ways = {
         EVERYTHING: partial(whole.run, OUTPUTS, feed),
         SAME: partial(whole.run, ["logits"], feed),

@@ -260,7 +260,7 @@ class Http(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def await_more(self) -> None:
-        """Wait for the next request, or the rest of one that is answered, but not for ever.
+        """Wait for a request, or the rest of one that is answered, but not for ever.
 
         uvicorn's clock is stopped by what comes after an answer, whatever it is.
         """

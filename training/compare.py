@@ -34,11 +34,10 @@ def compare(first: Results, second: Results, *, resamples: int = RESAMPLES, seed
     ours, theirs = measured(first, rows), measured(second, rows)
     marked = first.attention and second.attention
     names = [name for name in ours if marked or not name.startswith("attention ")]
-    drawn = [
-        [after[name] - before[name] for name in names]
-        for pick in resample(first.groups, resamples, seed)
-        for before, after in [(measured(first, pick), measured(second, pick))]
-    ]
+    drawn = []
+    for pick in resample(first.groups, resamples, seed):
+        before, after = measured(first, pick), measured(second, pick)
+        drawn.append([after[name] - before[name] for name in names])
     low, high = interval(np.array(drawn))
     return {
         "pictures": len(rows),
@@ -70,6 +69,9 @@ def measured(results: Results, rows: np.ndarray) -> dict[str, float]:
     Args:
         results: The model's answers.
         rows: Which pictures, int (N,); one may come several times.
+
+    Returns:
+        Figures in [0, 1] by name, in the order of a comparison.
     """
     truth, scores = results.truth[rows], results.probabilities[rows]
     called, classes = scores.argmax(1), len(results.labels)
