@@ -156,7 +156,8 @@ class AugmentationSettings:
         saturation: Largest factor by which color saturation grows or shrinks, minus 1.
         hue: Largest shift of the hue, in degrees.
         blur: Largest sigma of a Gaussian blur, half of the time, in pixels of the input.
-        border: What fills the space beyond the picture: "reflect" or "black".
+        border: What fills the space beyond the picture: "reflect" (the picture mirrored), "black",
+            or "either", each half of the time.
     """
 
     flip_horizontal: bool = False

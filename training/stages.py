@@ -171,7 +171,7 @@ def check(run: TrainingRun) -> None:
         "input.color": (run.input.color, ("rgb", "gray")),
         "network.batch_norm": (run.network.batch_norm, ("frozen", "train")),
         "network.map_layer": (run.network.map_layer, ("last", "previous")),
-        "augmentation.border": (run.augmentation.border, ("reflect", "black")),
+        "augmentation.border": (run.augmentation.border, ("reflect", "black", "either")),
         "stage1.schedule": (run.stage1.schedule, ("constant", "cosine")),
         "stage2.schedule": (run.stage2.schedule, ("constant", "cosine")),
         "crt.schedule": (run.crt.schedule, ("constant", "cosine")),

@@ -187,6 +187,15 @@ def test_beyond_the_border_the_picture_is_mirrored_or_black():
         assert shrunk.min() == darkest
 
 
+def test_beyond_the_border_it_can_be_either_half_of_the_time():
+    picture = np.full((SIZE, SIZE, 3), 200, np.uint8)
+    change, random = augmentation(zoom=(0.5, 0.5), border="either"), np.random.default_rng(0)
+    darkest = [change(picture, box_corners(BOXES), random)[0].min() for _ in range(200)]
+
+    assert set(darkest) == {0, 200}
+    assert 70 < darkest.count(0) < 130
+
+
 def test_a_mask_covers_the_pixels_whose_middles_are_inside():
     mask = lesion_mask(box_corners(np.array([[2.6, 3.4, 6.4, 8.6]])), 12)
 

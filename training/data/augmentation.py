@@ -34,7 +34,7 @@ class Augmentation:
         """
         matrix = self.draw_matrix(picture.shape[0], random)
         if matrix is not None:
-            picture = move_pixels(picture, matrix, BORDERS[self.settings.border])
+            picture = move_pixels(picture, matrix, self._draw_border(random))
             corners = move_points(corners, matrix)
         return self._recolor(picture, random), corners
 
@@ -54,6 +54,12 @@ class Augmentation:
         back = np.array([[1, 0, -size / 2], [0, 1, -size / 2], [0, 0, 1]])
         matrix = there @ rotation @ scale @ back
         return None if np.allclose(matrix, np.eye(3)) else matrix
+
+    def _draw_border(self, random: np.random.Generator) -> int:
+        border = self.settings.border
+        if border == "either":
+            border = "black" if random.random() < 0.5 else "reflect"
+        return BORDERS[border]
 
     def _recolor(self, picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
         it = self.settings
