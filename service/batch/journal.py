@@ -9,7 +9,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +87,9 @@ class Journal:
                 self._db.close()
 
     def remove(self) -> None:
-        """Remove its file; others can have a new one, and no one this."""
-        self._path.unlink(missing_ok=True)
+        """Remove its file, if that can be; others can have a new one, and no one this."""
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
     def goes_on(self) -> bool:
         """Whether it holds the beginning of this very run; if not, it is empty from now on."""

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,11 +70,12 @@ class Outputs:
             return False
 
     def remove_unfinished(self) -> None:
-        """Remove all that only a run that has not ended needs."""
+        """Remove all that only a run that has not ended needs; what cannot be, the next removes."""
         if isinstance(self.unfinished, Path):
-            shutil.rmtree(self.unfinished)
+            shutil.rmtree(self.unfinished, ignore_errors=True)
         else:
-            self.unfinished.remove_all()
+            with suppress(OSError):
+                self.unfinished.remove_all()
 
     def picture(self, number: int, row: Row, ending: str) -> Place:
         """Where a picture of a row belongs."""

@@ -1,7 +1,7 @@
 """A run over many files: sources in, a table out; stopped at any moment, it goes on from there."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,6 +70,7 @@ def score_sources(
     done, known = False, copies is None  # whether all is done; whether it is known what was before
     with (
         outputs.working_folder() as folder,
+        ExitStack() as afterwards,  # once the journal is closed: on NFS an open file keeps a name
         closing(Journal(folder / "journal", kinds, stamps, copies)) as journal,
     ):
         try:
@@ -98,7 +99,7 @@ def score_sources(
         finally:
             if done or (known and not journal.has_rows()):
                 journal.remove()
-                outputs.remove_unfinished()
+                afterwards.callback(outputs.remove_unfinished)
             elif known:
                 journal.back_up()
     return counts

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -272,7 +273,7 @@ def test_two_runs_at_once_on_two_tables_are_fine(films: Path, job: Job, tmp_path
 def test_what_is_left_of_the_folder_is_removed_last(
     films: Path, job: Job, out: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def killed(_: Path) -> None:
+    def killed(_: Path, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -284,6 +285,55 @@ def test_what_is_left_of_the_folder_is_removed_last(
     score(films, job, out)
 
     assert out.read_bytes() == before
+    assert not list(out.parent.glob(".*"))
+
+
+def test_no_file_of_the_folder_is_open_when_it_is_removed(
+    films: Path, job: Job, out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Where an open file that is removed keeps a name, as on NFS, its folder would stay."""
+    rmtree, still_open = shutil.rmtree, []
+
+    def looks(folder: Path, **more: Any) -> None:
+        still_open.extend(
+            one for fd in Path("/proc/self/fd").iterdir() if str(folder) in (one := _target(fd))
+        )
+        rmtree(folder, **more)
+
+    monkeypatch.setattr(shutil, "rmtree", looks)
+
+    score(films, job, out)
+
+    assert still_open == []
+    assert not list(out.parent.glob(".*"))
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:  # that of the listing itself
+        return ""
+
+
+@pytest.mark.parametrize("call", ["rmdir", "unlink"])
+def test_a_folder_that_cannot_be_removed_fails_no_run_that_is_done(
+    films: Path, job: Job, out: Path, monkeypatch: pytest.MonkeyPatch, call: str
+):
+    remove = getattr(os, call)
+
+    def fails(path: Any, **more: Any) -> None:
+        if Path(path).name in ("journal", ".scores.csv.unfinished"):
+            raise OSError(39, "Directory not empty")
+        remove(path, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, fails)
+        counts = score(films, job, out)
+    again = Watched()
+    score(films, job, out, again)  # type: ignore[arg-type]
+
+    assert counts.status.total() == len(read_rows(out)) == len(FILES)
+    assert again.scored == []
     assert not list(out.parent.glob(".*"))
 
 
