@@ -2,6 +2,7 @@
 
     run.py        sources in, a table out: what is done, in what order it stands, what is written
     sources.py    folders, patterns, lists, DICOMDIRs, ZIPs → files
+    patterns.py   what a pattern matches, from folder to folder
     objects.py    what object storage has below a prefix
     places.py     paths and URLs: the file system and object storage, spoken to alike
     files.py      one file: its name, its place, its bytes

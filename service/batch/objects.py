@@ -1,11 +1,10 @@
 """Objects below a prefix, or that match a pattern, listed a folder at a time."""
 
-import glob
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from service.batch.patterns import ALL, Wanted, split
 from service.batch.places import Remote
 
 
@@ -20,8 +19,12 @@ class Unlisted:
     why: str
 
 
-def below(url: str) -> Iterator[tuple[str, Any]]:
+def below(url: str, wanted: Wanted = ALL) -> Iterator[tuple[str, Any]]:
     """Every object below a prefix, by its URL, with PyArrow's `FileInfo` of it or `Unlisted`.
+
+    Args:
+        url: The prefix.
+        wanted: Which of them.
 
     Raises:
         OSError: Nothing there can be listed.
@@ -30,13 +33,15 @@ def below(url: str) -> Iterator[tuple[str, Any]]:
     entries = Remote(url).iterdir()
     for info in entries:
         path = f"{scheme}://{info.path}".rstrip("/")
+        left = wanted.below(path[len(url) + 1 :])
         if info.is_file:
-            yield path, info
-        elif path == url:
+            if left.met:
+                yield path, info
+        elif left and path == url:
             yield f"{url}//", Unlisted("objects with nothing between two slashes are not read")
-        else:
+        elif left:
             try:
-                yield from below(path)
+                yield from below(path, left)
             except OSError as error:
                 yield f"{path}/", Unlisted(f"cannot be listed: {error.strerror}")
 
@@ -44,37 +49,9 @@ def below(url: str) -> Iterator[tuple[str, Any]]:
 def matching(pattern: str) -> Iterator[tuple[str, Any]]:
     """Every object that a pattern matches, or that is below what it matches.
 
-    Looks at all that is below the part of the pattern that is none.
-
     Raises:
         OSError: Nothing there can be listed.
     """
-    fixed = pattern
-    while glob.has_magic(fixed):
-        fixed = fixed.rpartition("/")[0]
-    if "://" not in fixed or fixed == pattern:
-        return
-    wanted = re.compile(f"{_regular(pattern)}(/.*)?", re.DOTALL)
-    for url, info in below(fixed):
-        if wanted.fullmatch(url):
-            yield url, info
-
-
-def _regular(pattern: str) -> str:
-    """A shell's pattern as a regular expression; ** stands for any folders."""
-    parts = []
-    for one in re.split(r"(\*\*/|\*\*|\*|\?|\[!?\]?[^]]*\])", pattern):
-        match one:
-            case "**/":
-                parts.append("(.*/)?")
-            case "**":
-                parts.append(".*")
-            case "*":
-                parts.append("[^/]*")
-            case "?":
-                parts.append("[^/]")
-            case _ if one.startswith("[") and len(one) > 2:
-                parts.append("[^" + one[2:] if one[1] == "!" else one)
-            case _:
-                parts.append(re.escape(one))
-    return "".join(parts)
+    prefix, wanted = split(pattern, hidden=True)
+    if not prefix.endswith("://"):
+        yield from below(prefix.rstrip("/"), wanted)

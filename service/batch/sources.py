@@ -1,7 +1,8 @@
 """SOURCE… → the files to score, found one by one; memory does not grow with their number.
 
 A source is a folder, a file, a pattern, a DICOMDIR, a list of paths (.txt) or a ZIP (.zip). Its
-name says which. What a folder holds is scored as it is: archives and lists there are not opened.
+name says which. What a folder holds or a pattern matches is scored as it is: archives and lists
+there are not opened.
 All but a DICOMDIR may be in object storage as well; there a prefix is a folder.
 """
 
@@ -22,6 +23,7 @@ from service.batch.errors import BatchError
 from service.batch.files import File, Found, identity, object_identity
 from service.batch.job import text
 from service.batch.objects import Unlisted, below, matching
+from service.batch.patterns import ALL, Wanted, split
 from service.batch.places import Place, Remote, infos, is_remote
 
 ASKED_AT_ONCE = 1000
@@ -161,8 +163,7 @@ def _find(source: str, ours: Ours, *, alone: bool) -> Iterator[Found]:
     status = os.stat(source)
     path = Path(source)
     if stat.S_ISDIR(status.st_mode):
-        os.scandir(source).close()  # who names a folder that cannot be listed, wants to know
-        yield from _folder(source, "" if alone else os.path.join(source, ""), (), ours)
+        yield from _named(source, "" if alone else os.path.join(source, ""), ours)
     elif not stat.S_ISREG(status.st_mode):
         yield _found(source, source)
     elif path.suffix.lower() == ".zip":
@@ -177,22 +178,24 @@ def _find(source: str, ours: Ours, *, alone: bool) -> Iterator[Found]:
 
 
 def _pattern(pattern: str, ours: Ours) -> Iterator[Found]:
+    folder, wanted = split(pattern, hidden=False)
     nothing = True
-    for path in glob.iglob(pattern, recursive=True):
-        if _is_ours(path, ours) or ("**" in pattern and os.path.isdir(path)):
-            continue  # ** finds what is in a folder by itself
-        for found in _find(path, ours, alone=False):
-            nothing = False
-            # the path and a zero byte before it: sorted by path, then as within
-            yield Found(
-                os.fsencode(path) + b"\0" + found.key, found.file, found.identity, found.error
-            )
+    for found in _named(folder or ".", folder, ours, wanted):
+        nothing = False
+        yield found
     if nothing:
         raise FileNotFoundError(errno.ENOENT, "nothing matches", pattern)
 
 
-def _folder(folder: str, name: str, above: tuple[Node, ...], ours: Ours) -> Iterator[Found]:
-    """Every file below a folder, hidden ones included; links are followed, but not in a circle."""
+def _named(folder: str, name: str, ours: Ours, wanted: Wanted = ALL) -> Iterator[Found]:
+    os.scandir(folder).close()  # who names a folder that cannot be listed, wants to know
+    yield from _folder(folder, name, (), ours, wanted)
+
+
+def _folder(
+    folder: str, name: str, above: tuple[Node, ...], ours: Ours, wanted: Wanted
+) -> Iterator[Found]:
+    """What is wanted below a folder; links are followed, but not in a circle."""
     try:
         here = _node(os.stat(folder))
         if here in above or here in ours.folders:
@@ -210,9 +213,10 @@ def _folder(folder: str, name: str, above: tuple[Node, ...], ours: Ours) -> Iter
                 return
             if entry is None:
                 return
-            if _is_folder(entry):
-                yield from _folder(entry.path, f"{name}{entry.name}/", (*above, here), ours)
-            elif entry.name not in ours.files.get(here, ()):
+            left = wanted.below(entry.name)
+            if left and _is_folder(entry):
+                yield from _folder(entry.path, f"{name}{entry.name}/", (*above, here), ours, left)
+            elif left.met and entry.name not in ours.files.get(here, ()):
                 yield _found(name + entry.name, entry.path)
 
 
@@ -340,13 +344,6 @@ def _found(name: str, path: str, *, key: bytes | None = None) -> Found:
         wrong = error if isinstance(error, OSError) else OSError(errno.EINVAL, "no path")
         return Found(key, file, error=cannot_open(wrong))
     return Found(key, file, identity(status))
-
-
-def _is_ours(path: str, ours: Ours) -> bool:
-    folder, name = os.path.split(path)
-    if not any(name in names for names in ours.files.values()):
-        return False
-    return name in ours.files.get(_node(os.stat(folder or ".")), ())
 
 
 def _node(status: os.stat_result) -> Node:

@@ -137,6 +137,100 @@ def test_a_pattern_finds_what_a_shell_would(films: Path, monkeypatch: pytest.Mon
     ]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "matched"),
+    [
+        ("*", ["B/empty", "B/truncated.png", "a-b.jpg", "a.png", "a/inner.png", FILES[-1]]),
+        ("**", FILES),
+        ("**/", FILES),
+        ("*/", ["B/empty", "B/truncated.png", "a/inner.png"]),
+        ("**/*/*", ["B/empty", "B/truncated.png", "a/inner.png"]),
+        ("**/**/inner.*", ["a/inner.png"]),
+        ("**/a", ["a/inner.png"]),
+        ("**/a*", ["a-b.jpg", "a.png", "a/inner.png"]),
+        ("?/.//[!a]*.png", ["B/truncated.png", "a/inner.png"]),
+        (".*", [".hidden/film.png"]),
+        (".h*/*", [".hidden/film.png"]),
+        ("[.]hidden/*", []),
+        ("*/.hidden", []),
+    ],
+)
+def test_a_pattern_is_followed_name_by_name(
+    films: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, matched: list[str]
+):
+    monkeypatch.chdir(films)
+
+    def shortened(pattern: str) -> list[str]:
+        return [name.removeprefix(f"{films}/") for name in names(pattern)]
+
+    for one in (pattern, f"{films}/{pattern}"):
+        if matched:
+            assert shortened(one) == matched
+        else:
+            with pytest.raises(FileNotFoundError, match="nothing matches"):
+                names(one)
+
+
+def test_a_pattern_follows_links_but_never_in_a_circle(films: Path, tmp_path: Path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "linked.png").touch()
+    for name, target in [("loop", "."), ("again", "."), ("other", tmp_path / "elsewhere")]:
+        (films / name).symlink_to(target)
+    (films / "gone.png").symlink_to("nowhere")
+
+    everything = {one.file.name: one for one in found(f"{films}/**/*.png")}
+
+    assert list(everything) == [
+        f"{films}/{name}"
+        for name in (
+            *("B/truncated.png", "a.png", "a/inner.png", "gone.png"),
+            "other/linked.png",
+        )
+    ]
+    assert everything[f"{films}/gone.png"].error
+
+
+def test_a_pattern_passes_over_no_folder_that_may_match_and_cannot_be_listed(
+    films: Path, monkeypatch: pytest.MonkeyPatch
+):
+    scandir = os.scandir
+
+    def fails(folder: str):
+        if folder.rstrip("/").endswith("B"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", fails)
+
+    for pattern in ("**/*.png", "[AB]/*.png", "B*"):
+        problems = {one.file.name: one.error for one in found(f"{films}/{pattern}")}
+        assert "Permission denied" in problems[f"{films}/B/"].problem  # type: ignore[union-attr]
+    assert names(f"{films}/*.png") == [f"{films}/a.png"]
+    with pytest.raises(PermissionError):
+        names(f"{films}/B/*.png")
+
+
+def test_a_pattern_leaves_out_what_is_ours(films: Path):
+    ours = Ours.at([films / "a.png", films / "scores.csv"], [films / "a", films / "B"])
+
+    for pattern in ("**/*.*", "*", "[aB]*", "**"):
+        assert {Path(name).name for name in names(f"{films}/{pattern}", ours=ours)} <= {
+            *("a-b.jpg", "film.png", "notes, with a comma.txt"),
+        }
+    with pytest.raises(FileNotFoundError, match="nothing matches"):
+        names(f"{films}/a/*", ours=ours)
+
+
+def test_what_a_pattern_matches_is_not_opened_up(tmp_path: Path):
+    for name in ("list.txt", "x.zip", "disc/DICOMDIR"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a line\n")
+
+    matched = [f"{tmp_path}/{name}" for name in ("disc/DICOMDIR", "list.txt", "x.zip")]
+    assert names(f"{tmp_path}/**/*") == names(f"{tmp_path}/*") == matched
+    assert names(f"{tmp_path}/*.zip") == matched[2:]
+
+
 def test_a_file_whose_name_looks_like_a_pattern_is_a_file(films: Path):
     (films / "a.png").rename(films / "a[1].png")
 

@@ -124,10 +124,28 @@ def test_a_prefix_is_a_folder(stored: str):
         ("[aB]", ["B/empty", "B/truncated.png", "a/inner.png"]),
         ("?/inner.*", ["a/inner.png"]),
         ("**", FILES),
+        ("**/a*", ["a-b.jpg", "a.png", "a/inner.png"]),
     ],
 )
 def test_a_pattern_finds_what_it_finds_among_files(stored: str, pattern: str, matched: list[str]):
     assert names(f"{stored}/{pattern}") == [f"{stored}/{name}" for name in matched]
+
+
+def test_a_pattern_passes_over_no_prefix_that_may_match_and_cannot_be_listed(
+    stored: str, monkeypatch: pytest.MonkeyPatch
+):
+    listed = Remote.iterdir
+
+    def fails(prefix: Remote) -> Iterator[Any]:
+        if prefix.name == "B":
+            raise OSError(5, "access denied", prefix.url)
+        return listed(prefix)
+
+    monkeypatch.setattr(Remote, "iterdir", fails)
+
+    problems = {one.file.name: one.error for one in found(f"{stored}/**/*.png")}
+    assert "access denied" in problems[f"{stored}/B/"].problem  # type: ignore[union-attr]
+    assert names(f"{stored}/*.png") == [f"{stored}/a.png"]
 
 
 def test_an_object_a_list_and_a_zip_are_sources(stored: str, films: Path, tmp_path: Path):
