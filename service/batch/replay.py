@@ -98,8 +98,10 @@ def _row(table: Path, number: int, entries: dict[str, Any]) -> Row:
         raise BatchError(f"there is no row {number}: the table has {total}")
     probabilities = entries["columns"][len(BEFORE) : -len(AFTER)]
     kinds = columns(tuple(name.removeprefix("p_") for name in probabilities))
-    row = next(read_table(table, kinds, skip=number - 1), None)
-    if row is None or row["options_sha256"] != entries["options_sha256"]:
+    row = next(read_table(table, kinds, skip=number - 1), {})
+    if row is None:
+        raise BatchError(f"row {number} is damaged: expected {len(kinds)} values, the first a name")
+    if row.get("options_sha256") != entries["options_sha256"]:
         raise BatchError("the record beside the table is not that of this table")
     return row
 

@@ -149,6 +149,8 @@ def _take_over(
         if there.exists():
             copy(there, former)
     for number, row in enumerate(read_table(former, columns(card.labels)), start=1):
+        if row is None:
+            continue
         if any(row[name] != stamps[name] for name in stamps):
             return
         if excused(row) or not row["sha256"]:

@@ -5,10 +5,11 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from service.batch.errors import BatchError
 from service.batch.job import Row
@@ -27,23 +28,49 @@ ROW_GROUP = 10 * BATCH
 @contextmanager
 def _write_csv(path: Path, columns: Columns) -> Iterator[Write]:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(_Lines(file))
         writer.writerow(columns)
         yield lambda row: writer.writerow([_in_csv(value) for value in row.values()])
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    r"""A file whose lines end in \n, though csv ends them in \r\n, or it would not quote a \r."""
+
+    file: TextIO
+
+    def write(self, line: str) -> None:
+        self.file.write(line.removesuffix("\r\n") + "\n")
 
 
 def _in_csv(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-def _read_csv(path: Path, columns: Columns, skip: int) -> Iterator[Row]:
-    with path.open(encoding="utf-8", newline="") as file:
+def _read_csv(path: Path, columns: Columns, skip: int) -> Iterator[Row | None]:
+    with path.open(encoding="utf-8", newline="\n") as file:
         reader = csv.reader(file)
-        if next(reader, None) != list(columns):
+        if next(reader, None) == list(columns):
+            yield from islice(_rows(reader, columns), skip, None)
+
+
+def _rows(reader: Iterator[list[str]], columns: Columns) -> Iterator[Row | None]:
+    while True:
+        try:
+            values = next(reader)
+        except StopIteration:
             return
-        for values in islice(reader, skip, None):
-            pairs = zip(columns.items(), values, strict=True)
-            yield {name: _from_csv(value, kind) for (name, kind), value in pairs}
+        except csv.Error:  # such as a carriage return, which former versions did not quote
+            values = []
+        yield _in_columns(values, columns)
+
+
+def _in_columns(values: list[str], columns: Columns) -> Row | None:
+    try:
+        pairs = zip(columns.items(), values, strict=True)
+        return {name: _from_csv(value, kind) for (name, kind), value in pairs}
+    except (ValueError, KeyError):
+        return None
 
 
 def _from_csv(value: str, kind: type) -> Any:
@@ -120,7 +147,7 @@ def _schema(columns: Columns) -> Any:
     return pyarrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
 
 
-FORMATS: dict[str, tuple[Callable[..., Any], Callable[..., Iterator[Row]]]] = {
+FORMATS: dict[str, tuple[Callable[..., Any], Callable[..., Iterator[Row | None]]]] = {
     ".csv": (_write_csv, _read_csv),
     ".parquet": (_write_parquet, _read_parquet),
     ".jsonl": (_write_jsonl, _read_jsonl),
@@ -165,8 +192,10 @@ def filled(row: Row, columns: Iterable[str]) -> Row:
     return {name: None if (value := row.get(name)) == "" else value for name in columns}
 
 
-def read_table(path: Path, columns: Columns, skip: int = 0) -> Iterator[Row]:
+def read_table(path: Path, columns: Columns, skip: int = 0) -> Iterator[Row | None]:
     """Rows of a table, empty values as None; none at all if it has other columns or is no table.
+
+    In place of a row that is damaged, or names no file, there is None.
 
     Args:
         path: The table; its suffix is one of `FORMATS`.
@@ -175,6 +204,7 @@ def read_table(path: Path, columns: Columns, skip: int = 0) -> Iterator[Row]:
     """
     _, read = FORMATS[path.suffix.lower()]
     try:
-        yield from read(path, columns, skip)
+        for row in read(path, columns, skip):
+            yield row if row and row["file"] else None
     except (FileNotFoundError, ValueError, KeyError, csv.Error):
         return

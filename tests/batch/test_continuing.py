@@ -431,6 +431,27 @@ def test_a_table_of_something_else_is_replaced_and_not_believed(films: Path, job
         assert again.scored == FILES
 
 
+def test_a_name_with_a_carriage_return_has_its_row_and_a_damaged_row_costs_no_other(
+    films: Path, job: Job, out: Path
+):
+    names = ["Icon\r", *FILES]
+    (films / names[0]).write_text("no picture either")
+    for _ in range(2):
+        again = Watched()
+        score(films, job, out, again)  # type: ignore[arg-type]
+        written = out.read_bytes()
+        assert [row["file"] for row in read_rows(out)] == sorted(names)
+    assert again.scored == []
+    assert written.count(b"\n") == 1 + len(names)
+    assert written.count(b"\r") == written.count(b'"Icon\r",') == 1
+
+    out.write_bytes(written.replace(b'"Icon\r"', b"Icon\r"))  # as former versions wrote it
+    score(films, job, out, again)  # type: ignore[arg-type]
+
+    assert again.scored == names[:1]
+    assert [row["file"] for row in read_rows(out)] == sorted(names)
+
+
 def test_the_record_goes_with_its_table(films: Path, job: Job, out: Path):
     score(films, job, out)
     record = out.with_name("scores.csv.run.json")

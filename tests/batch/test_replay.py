@@ -264,6 +264,22 @@ def test_a_record_that_is_gone_broken_or_that_of_another_table_is_said(
             replay(out, 1)
 
 
+def test_a_damaged_row_is_said_and_costs_no_other(films: Path, job: Job, out: Path):
+    (films / "Icon\r").touch()
+    score(films, job, out)
+    rows = read_rows(out)
+    assert replayed(out, len(rows)) == [IDENTICAL] * len(rows)
+    number = [row["file"] for row in rows].index("Icon\r") + 1
+    whole = out.read_bytes()
+
+    for damaged in (b"Icon\r", b"", b'"",1'):
+        out.write_bytes(whole.replace(b'"Icon\r"', damaged))
+        for other in set(range(1, len(rows) + 1)) - {number}:
+            assert replay(out, other) == IDENTICAL
+        with pytest.raises(BatchError, match=f"row {number} is damaged: expected 17 values"):
+            replay(out, number)
+
+
 def test_no_message_names_the_file(job: Job, tmp_path: Path, out: Path):
     folder = tmp_path / "films"
     write_picture(folder / "Canary.png", bright=True)
