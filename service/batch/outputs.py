@@ -21,6 +21,9 @@ AT_ONCE = 32
 LONGEST_NAME = 120
 """Characters of a file's name that the name of its overlay has, at most."""
 
+NAME_BYTES = 255
+"""Bytes that file systems take for a name."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:
@@ -44,7 +47,7 @@ class Outputs:
     @property
     def unfinished(self) -> Place:
         """Folder of a run that has not ended; beside the table, where renaming is one step."""
-        return self.table.with_name(f".{self.table.name}.unfinished")
+        return self.table.with_name(_temporary(self.table.name))
 
     @property
     def files(self) -> list[Place]:
@@ -82,6 +85,8 @@ class Outputs:
         name = str(row["sha256"])[:8]
         if self.names:
             name = re.sub(r"[^\w.-]", "_", row["file"])[-LONGEST_NAME:]
+            room = NAME_BYTES - len(_temporary(f"{number:06d}-{ending}").encode())
+            name = name.encode()[-room:].decode(errors="ignore")
         return self._folder(ending) / f"{number:06d}-{name}{ending}"
 
     def former(self, name: str) -> Place:
@@ -125,7 +130,7 @@ def link(source: Place, target: Place) -> None:
     if isinstance(source, Remote) or isinstance(target, Remote):
         copy(source, target)
         return
-    temporary = target.with_name(f".{target.name}.unfinished")
+    temporary = target.with_name(_temporary(target.name))
     temporary.unlink(missing_ok=True)
     try:
         os.link(source, temporary)
@@ -133,6 +138,10 @@ def link(source: Place, target: Place) -> None:
         shutil.copyfile(source, temporary)
     temporary.replace(target)
     temporary.unlink(missing_ok=True)  # renaming does nothing where both are the same file
+
+
+def _temporary(name: str) -> str:
+    return f".{name}.unfinished"
 
 
 def sync(folder: Place) -> None:

@@ -64,6 +64,22 @@ def test_with_names_overlays_are_named_like_their_files(films: Path, job: Job, o
     assert names == {f"{FILES.index(name) + 1:06d}-{name.replace('/', '_')}.png" for name in SCORED}
 
 
+@pytest.mark.parametrize("letter", ["a", "é", "片", "𠀀"])
+def test_with_names_a_long_path_of_any_letters_is_cut_to_what_a_name_may_have(
+    job: Job, tmp_path: Path, out: Path, letter: str
+):
+    square_model(job.models, "long", labels=("dark", "a label of some words" * 5))
+    job = dataclasses.replace(job, model="long", draw="positive")
+    write_picture(tmp_path / "long" / (letter * 60) / f"{letter * 60}1.png", bright=True)
+
+    [name] = drawn(tmp_path / "long", job, out, names=True)
+
+    cut = name.removeprefix("000001-").partition(".png")[0]
+    assert cut.strip(f"{letter}_") == "1"
+    assert len(f".{name}.unfinished".encode()) <= 255
+    assert len(f".{name}.unfinished".encode()) > 248 or len(cut) > 100
+
+
 def test_a_label_of_any_letters_makes_a_file_name(films: Path, job: Job, out: Path):
     square_model(job.models, "odd", labels=("a/../b", "naïve b"))
     job = dataclasses.replace(job, model="odd", draw=("a/../b", "naïve b"))
