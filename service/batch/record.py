@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 from models.card import ModelCard
 from service.batch.errors import BatchError
-from service.batch.job import Job, columns, digest, library_version
+from service.batch.job import AFTER, BEFORE, Job, columns, digest, library_version
 from service.batch.places import Place, is_remote
 
 At = TypeVar("At", bound=Place)
@@ -113,6 +113,12 @@ def recorded_job(entries: dict[str, Any], models: Path | None) -> Job:
         captures=options["captures"],
         draw=options["draw"] if isinstance(options["draw"], str) else tuple(options["draw"]),
     )
+
+
+def recorded_labels(entries: dict[str, Any]) -> tuple[str, ...]:
+    """The labels whose probabilities the table of a record has."""
+    probabilities = entries["columns"][len(BEFORE) : -len(AFTER)]
+    return tuple(name.removeprefix("p_") for name in probabilities)
 
 
 def changes(entries: dict[str, Any], job: Job, card: ModelCard) -> list[str]:

@@ -11,9 +11,9 @@ from imaging.errors import ImagingError
 from models.store import load_card
 from service.batch.errors import BatchError
 from service.batch.files import read
-from service.batch.job import AFTER, BEFORE, Job, Row, columns, digest, error_row
+from service.batch.job import Job, Row, columns, digest, error_row
 from service.batch.local import Local
-from service.batch.record import changes, read_record, recorded_job
+from service.batch.record import changes, read_record, recorded_job, recorded_labels
 from service.batch.sources import Found, find_moved, find_named
 from service.batch.table import check_suffix, filled, read_table
 
@@ -96,8 +96,7 @@ def _row(table: Path, number: int, entries: dict[str, Any]) -> Row:
     total = sum(entries["counts"]["status"].values())
     if number > total:
         raise BatchError(f"there is no row {number}: the table has {total}")
-    probabilities = entries["columns"][len(BEFORE) : -len(AFTER)]
-    kinds = columns(tuple(name.removeprefix("p_") for name in probabilities))
+    kinds = columns(recorded_labels(entries))
     row = next(read_table(table, kinds, skip=number - 1), {})
     if row is None:
         raise BatchError(f"row {number} is damaged: expected {len(kinds)} values, the first a name")

@@ -1,7 +1,7 @@
 """A run over many files: sources in, a table out; stopped at any moment, it goes on from there."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,12 +12,12 @@ from tqdm import tqdm
 from models.card import ModelCard
 from models.store import load_card
 from service.batch.errors import BatchError
-from service.batch.evidence import endings
+from service.batch.evidence import CAPTURE, OVERLAY, drawn_as, endings
 from service.batch.job import Job, Row, columns, digest, excused
 from service.batch.journal import Journal
 from service.batch.outputs import Outputs, link, link_all, names_in, publish, sync
 from service.batch.places import Place, Remote, copy, place
-from service.batch.record import record, record_path
+from service.batch.record import read_record, record, record_path, recorded_job, recorded_labels
 from service.batch.scorer import KNOWN, Engine
 from service.batch.sources import Ours, check, find_all
 from service.batch.statistics import Counts, Statistics
@@ -142,29 +142,65 @@ def _useless(journal: Journal, job: Job, card: ModelCard) -> Iterator[bytes]:
 def _take_over(
     journal: Journal, job: Job, card: ModelCard, outputs: Outputs, folder: Path, stamps: Row
 ) -> None:
-    """Take over the rows of a table from before, and what was drawn for them."""
-    former = outputs.table
-    if isinstance(former, Remote):
-        there, former = former, folder / f"former{former.suffix}"
-        if there.exists():
-            copy(there, former)
-    for number, row in enumerate(read_table(former, columns(card.labels)), start=1):
+    """Take over the rows of a table from before, and what was drawn for them.
+
+    What was drawn for it by another model, with other options or under names of the other kind,
+    is noted as well, to go when the new table is there.
+    """
+    former = _at_hand(outputs.table, folder)
+    labels, drawn = _before(former, job, card, outputs)
+    named = [replace(outputs, names=names) for names in (False, True)]
+    for number, row in enumerate(read_table(former, columns(labels)), start=1):
         if row is None:
             continue
-        if any(row[name] != stamps[name] for name in stamps):
-            return
-        if excused(row) or not row["sha256"]:
+        there = {
+            name
+            for ending, has in drawn.items()
+            for one in named
+            if row["status"] == "ok" and has(name := one.picture(number, row, ending).name)
+        }
+        for name in there:
+            journal.note_former(name)
+        of_this_kind = labels == card.labels and all(row[name] == stamps[name] for name in stamps)
+        if not of_this_kind or excused(row) or not row["sha256"]:
             continue
-        whole = True
-        for ending, kept in zip(endings(row, job, card), _kept(row, job, card), strict=True):
-            picture = outputs.picture(number, row, ending)
-            if picture.exists():
+        pictures = [outputs.picture(number, row, ending) for ending in endings(row, job, card)]
+        if all(picture.name in there for picture in pictures):
+            for picture, kept in zip(pictures, _kept(row, job, card), strict=True):
                 link(picture, place(job.kept) / kept)
-                journal.note_former(picture.name)
-            else:
-                whole = False
-        if whole:
             journal.seed(row)
+
+
+def _at_hand(table: Place, folder: Path) -> Path:
+    """A table from before, or a copy of it, with its record beside it; if there are any."""
+    if isinstance(table, Path):
+        return table
+    former = folder / f"former{table.suffix}"
+    for there, here in [(table, former), (record_path(table), record_path(former))]:
+        if there.exists():
+            copy(there, here)
+    return former
+
+
+def _before(
+    former: Path, job: Job, card: ModelCard, outputs: Outputs
+) -> tuple[tuple[str, ...], dict[str, Callable[[str], bool]]]:
+    """Labels of a table from before; how names of its pictures may end, and which names there are.
+
+    Without a record that can be read they are taken to be those of now.
+    """
+    labels = card.labels
+    with suppress(BatchError, OSError, KeyError):
+        entries = read_record(former)
+        job, labels = recorded_job(entries, None), recorded_labels(entries)
+    drawn: dict[str, Callable[[str], bool]] = {}
+    for kind, made, folder in [
+        (OVERLAY, job.overlays, outputs.overlays),
+        (CAPTURE, job.captures, outputs.captures),
+    ]:
+        if made and folder:
+            drawn |= dict.fromkeys((drawn_as(one, kind, job) for one in labels), names_in(folder))
+    return labels, drawn
 
 
 def _score(

@@ -494,6 +494,42 @@ def test_overlays_follow_their_rows_to_new_numbers(
     assert all(path.read_bytes() == before[path.name[7:15]] for path in overlays.iterdir())
 
 
+@pytest.mark.parametrize(
+    "former",
+    [{"force": True}, {"draw": "positive"}, {"draw": ("dark", "square")}, {"model": "other"}, {}],
+)
+@pytest.mark.parametrize("names", [False, True])
+def test_pictures_of_a_former_table_go_with_it_whatever_made_it(
+    films: Path, job: Job, out: Path, tmp_path: Path, former: dict[str, Any], names: bool
+):
+    job, overlays = dataclasses.replace(job, overlays=True), tmp_path / "overlays"
+    square_model(job.models, "other", labels=("a/b", "c"))
+    before = dataclasses.replace(job, **{"draw": ("c",)} if "model" in former else {}, **former)
+    score(films, before, out, overlays=overlays, names=names)
+    foreign = {"000001-notes.png", "a.png", "000005-0000000.png", "000003-B_truncated.png.png"}
+    for name in foreign:
+        (overlays / name).touch()
+    write_picture(films / ".first.png", bright=True, size=90)
+
+    score(films, job, out, overlays=overlays)
+
+    rows = enumerate(read_rows(out), start=1)
+    numbers = {f"{number:06d}-{row['sha256'][:8]}.png" for number, row in rows if row["label"]}
+    assert {path.name for path in overlays.iterdir()} == numbers | foreign
+
+
+def test_pictures_of_a_former_table_go_from_a_folder_that_is_still_given_only(
+    films: Path, job: Job, out: Path, tmp_path: Path
+):
+    drawing, overlays = dataclasses.replace(job, overlays=True), tmp_path / "overlays"
+    score(films, drawing, out, overlays=overlays)
+    drawn = sorted(overlays.iterdir())
+
+    score(films, job, out)
+
+    assert sorted(overlays.iterdir()) == drawn
+
+
 def test_workers_can_say_as_well_that_a_row_is_at_hand(films: Path, job: Job, out: Path):
     score(films, job, out)
     before = out.read_bytes()
