@@ -42,7 +42,7 @@ function draw() {
   }
   $("answer").hidden = !answered;
   say("error", item?.state === "refused" ? item.words : "");
-  if (item?.state === "refused" && item.code === "model_required") offerModels();
+  if (item?.lacksModel) offerModels();
   $("status").textContent = statusOf(item);
   document.body.classList.toggle("busy", Boolean(item) && !answered && item.state !== "refused");
   $("model").value = item?.options.model ?? lastModel;

@@ -15,12 +15,17 @@ class Item {
     this.state = "waiting"; // or "reading", "answered", "refused"
     this.answer = null; // the report with its layers; null if it is not kept
     this.best = null; // the most probable label, kept for ever
-    this.words = ""; // why it is refused
+    this.code = ""; // why it is refused
+    this.words = ""; // the same for people
     this.thumb = "";
     this.window = null; // {center, width}, if another than the file's was chosen
     this.label = null; // the class explained
     this.shown = null; // {src, window, side} of the picture at hand
     this.looked = 0;
+  }
+
+  get lacksModel() {
+    return this.state === "refused" && this.code === "model_required";
   }
 
   get needed() {
@@ -35,7 +40,8 @@ class Item {
   /** Ask anew next time. */
   reset() {
     this.end();
-    Object.assign(this, { state: "waiting", answer: null, best: null, words: "", label: null });
+    Object.assign(this, { state: "waiting", answer: null, best: null, label: null });
+    Object.assign(this, { code: "", words: "" });
   }
 
   show(shown) {
@@ -107,8 +113,7 @@ export class Tray {
   /** Ask again with other options: the current one, and if it is the model, all that lack one. */
   option(name, value) {
     for (const item of this.items) {
-      const lacks = name === "model" && item.code === "model_required";
-      if (item !== this.current && !lacks) continue;
+      if (item !== this.current && !(name === "model" && item.lacksModel)) continue;
       item.options = { ...item.options, [name]: value };
       item.reset();
       this.changed(item);

@@ -42,6 +42,7 @@ export class Viewer {
     if (item.answer !== this.answer) {
       this.item = item;
       this.answer = item.answer;
+      say("view-problem", "");
       $("stage").hidden = false;
       this.measure();
       this.view.of(item.answer.image);
@@ -53,6 +54,7 @@ export class Viewer {
   clear() {
     clearTimeout(this.timer);
     this.item = this.answer = null;
+    say("view-problem", "");
     $("stage").hidden = true;
     for (const id of PICTURES) $(id).removeAttribute("src");
   }
@@ -211,10 +213,12 @@ export class Viewer {
       const image = await decoded(src);
       if (item.answer !== answer || signal.aborted) return URL.revokeObjectURL(src);
       item.show({ src, window, side: Math.max(image.naturalWidth, image.naturalHeight) });
+      if (this.item !== item) return;
       say("view-problem", "");
-      if (this.item === item) this.draw();
+      this.draw();
     } catch (error) {
-      if (!signal.aborted) say("view-problem", `The picture is not drawn anew. ${inWords(error)}`);
+      if (signal.aborted || this.item !== item) return;
+      say("view-problem", `The picture is not drawn anew. ${inWords(error)}`);
     }
   }
 }

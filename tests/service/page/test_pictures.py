@@ -203,6 +203,24 @@ def test_a_picture_without_model_offers_all_there_are(page):
     assert page.locator("#error").is_hidden()
 
 
+def test_a_model_chosen_for_a_picture_asks_no_other_again_that_has_its_answer(page, asked):
+    choose(page, SKIN, FILM)
+    page.wait_for_selector("#error:visible")
+    page.select_option("#model", "skin")
+    page.wait_for_selector("#answer:visible")
+    wait_for_all(page)
+    thumbs(page).nth(1).click()
+    asked.clear()
+
+    page.select_option("#model", "chest")
+    page.wait_for_selector("#answer:visible")
+    wait_for_all(page)
+    thumbs(page).nth(0).click()
+
+    assert asked.count("explain") == 1
+    assert "skin" in page.inner_text("#facts")
+
+
 def test_force_is_said_on_the_page_and_over_the_picture(page):
     page.select_option("#model", "chest")
     choose(page, KNEE)

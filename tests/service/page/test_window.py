@@ -197,3 +197,20 @@ def test_a_photograph_has_no_window(page):
     page.keyboard.press("w")
     page.keyboard.press("Shift+ArrowUp")
     assert page.eval_on_selector("#picture", "image => image.style.filter") == ""
+
+
+def test_a_picture_that_cannot_be_drawn_anew_says_so_and_no_other_does(page):
+    refusal = {"error": {"code": "internal_error", "message": "see the log", "request_id": "1"}}
+    page.route("**/picture", lambda route: route.fulfill(status=422, json=refusal))
+    answered(page, ramp(**WINDOW), ramp(), b"no picture", model="chest")
+    page.wait_for_selector("#strip:not(:has(.waiting, .reading))")
+    thumbs = page.locator("#strip .thumb")
+
+    for other in (1, 2):
+        page.fill("#width", str(50 + other))
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#view-problem:visible")
+        assert "not drawn anew" in page.inner_text("#view-problem")
+        thumbs.nth(other).click()
+        assert page.locator("#view-problem").is_hidden()
+        thumbs.nth(0).click()
