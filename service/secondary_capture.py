@@ -127,6 +127,7 @@ def secondary_capture(
         )
         source.SOPClassUID = capture.SOPClassUID  # highdicom does not know retired ones
         capture.copy_patient_and_study_information(source)
+        _decode_items(capture)
         capture.SourceImageSequence = highdicom.ReferencedImageSequence([source])
         [reference] = capture.SourceImageSequence
         reference.ReferencedSOPClassUID = sop_class
@@ -146,6 +147,18 @@ def secondary_capture(
         file = io.BytesIO()
         capture.save_as(file, enforce_file_format=True)
     return file.getvalue()
+
+
+def _decode_items(capture: highdicom.sc.SCImage) -> None:
+    """Decode what was copied in sequences, while it is known in which characters.
+
+    Items inherit the character set around them (PS3.5 7.5.3), and pydicom writes their bytes as
+    they came.
+    """
+    for element in capture:
+        if element.VR == "SQ":
+            for item in element.value:
+                item.decode()
 
 
 def _uid(*parts: str) -> str:

@@ -14,8 +14,10 @@ import httpx
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataset import Dataset
 
 from imaging.reading import read_image
+from tests.factories import as_bytes_deflated
 from tests.service.pictures import film, png, square
 
 STUDY = {
@@ -92,6 +94,48 @@ def test_a_film_of_a_retired_class_has_its_answer_too(client):
 
     assert made.PatientName == STUDY["PatientName"]
     assert made.SourceImageSequence[0].ReferencedSOPClassUID == retired
+
+
+@pytest.mark.parametrize("deflated", [False, True])
+@pytest.mark.parametrize(
+    ("characters", "text"),
+    [
+        ("ISO_IR 100", "Thorax geröntgt"),
+        ("ISO_IR 144", "Грудь"),
+        ("GB18030", "胸部"),
+        (["", "ISO 2022 IR 87"], "胸部"),
+        ("ISO_IR 192", "胸部"),
+    ],
+    ids=["Latin", "Cyrillic", "GB18030", "ISO 2022", "UTF-8"],
+)
+def test_text_in_sequences_is_utf_8_whatever_it_was(client, characters, text, deflated):
+    code, qualifier, other = Dataset(), Dataset(), Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "1", "99X", text
+    qualifier.UniversalEntityID, qualifier.UniversalEntityIDType = text, "DNS"
+    other.PatientID, other.IssuerOfPatientIDQualifiersSequence = "22", [qualifier]
+    data = film(
+        square(300, 240, 20, 30),
+        **STUDY | {"SpecificCharacterSet": characters, "PatientName": "Kaethe"},
+        ProcedureCodeSequence=[code],
+        OtherPatientIDsSequence=[other],
+    )
+
+    made = capture(client, as_bytes_deflated(read(data)) if deflated else data)
+
+    assert made.count(text.encode()) == 2
+    assert read(made).ProcedureCodeSequence[0].CodeMeaning == text
+
+
+@pytest.mark.filterwarnings("ignore:Failed to decode")
+def test_text_in_a_sequence_that_is_broken_does_not_cost_the_answer(client):
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "1", "99X", "Thorax"
+    utf_8 = STUDY | {"SpecificCharacterSet": "ISO_IR 192"}
+    data = film(square(300, 240, 20, 30), **utf_8, ProcedureCodeSequence=[code])
+
+    made = capture(client, data.replace(b"Thorax", b"Thor\xe4x"))
+
+    assert read(made).ProcedureCodeSequence[0].CodeMeaning == "Thor\ufffdx"
 
 
 @pytest.mark.parametrize(
