@@ -104,9 +104,16 @@ MODALITIES = {
     "1.2.840.10008.5.1.4.1.1.128": "PT",
 }
 
-# Codes of SNOMED CT and of its forerunner, whatever language their meaning is in (PS3.16 CID 4010).
+# Codes of SNOMED CT and of its forerunner, whatever language their meaning is in (PS3.16 CID 4010,
+# and for regions CID 4031).
 LATERAL_VIEWS = {"399067008", "399173006", "399198007", "R-102CD", "R-10236", "R-10232"}
-REGIONS = {"51185008": "CHEST", "T-D3000": "CHEST", "39607008": "LUNG", "T-28000": "LUNG"}
+REGIONS = {
+    "816094009": "CHEST",
+    "51185008": "CHEST",
+    "T-D3000": "CHEST",
+    "39607008": "LUNG",
+    "T-28000": "LUNG",
+}
 
 # Objects that hold pixels which are no picture of a patient (PS3.3 A.51, A.75, A.18.3).
 NO_PICTURES = {
@@ -385,7 +392,7 @@ def facts(header: Header) -> Facts:
         height=header.integer("Rows") or 0,
         frames=max(1, header.integer("NumberOfFrames") or 1),
         modality=modality,
-        body_part=header.text("BodyPartExamined") or _coded_region(header),
+        body_part=_body_part(header),
         view=header.text("ViewPosition") or _implied_view(header, modality),
         sop_class=sop_class,
         sop_instance=_valid_uid(header, "SOPInstanceUID"),
@@ -409,8 +416,14 @@ def _sop_class(header: Header) -> str:
     return str(uid or "")
 
 
+def _body_part(header: Header) -> str:
+    """BodyPartExamined; or what a code says, where that is no code string (PS3.5 6.2)."""
+    stated = header.text("BodyPartExamined")
+    return stated if re.search("[A-Z]", stated) else _coded_region(header) or stated
+
+
 def _coded_region(header: Header) -> str:
-    """The body part, where only a code says it, as digital radiographs often do."""
+    """The body part as a code, by which digital radiographs often say it."""
     for item in sequence(header.dataset, "AnatomicRegionSequence"):
         known = REGIONS.get(text(item, "CodeValue"))
         if region := known or text(item, "CodeMeaning"):

@@ -52,8 +52,8 @@ class Facts:
         height: Rows of the upright picture, in pixels.
         frames: How many frames the file holds.
         modality: Modality (0008,0060), such as "DX".
-        body_part: BodyPartExamined (0018,0015), such as "CHEST"; where that is missing, what the
-            code in AnatomicRegionSequence (0008,2218) means.
+        body_part: BodyPartExamined (0018,0015), such as "CHEST"; where that is missing or no code
+            string, what the code in AnatomicRegionSequence (0008,2218) means.
         view: ViewPosition (0018,5101), such as "PA"; "LATERAL" where only the view code or the
             patient orientation says so.
         sop_class: SOPClassUID (0008,0016).

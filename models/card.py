@@ -38,8 +38,9 @@ class Accepts:
             return None
         if facts.modality and not self.claims(facts) and (self.modalities or self.sop_classes):
             return f"modality is {facts.modality}, expected {_either(self.modalities)}"
-        words = set(re.split(r"[^A-Z]+", facts.body_part)) - {""}
-        if self.body_parts and words and not words & set(self.body_parts):
+        words = set(re.findall("[A-Z]+", facts.body_part))
+        stated = any(map(str.isalnum, facts.body_part))  # in letters of any language
+        if self.body_parts and stated and not words & set(self.body_parts):
             return f"body part is {facts.body_part}, expected {_either(self.body_parts)}"
         if self.views and facts.view and facts.view not in self.views:
             return f"view is {facts.view}, expected {_either(self.views)}"

@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
 
 from imaging.errors import (
     FrameNotFound,
@@ -273,14 +274,24 @@ def test_a_lateral_view_is_known_by_its_code_in_any_language(value):
     ("stated", "value", "meaning", "body_part"),
     [
         (None, "72696002", "Knee", "KNEE"),
+        (None, "72696002", "膝", "膝"),
         ("", "T-D3000", "Brustkorb", "CHEST"),
+        (None, codes.cid4031.Chest.value, "胸部", "CHEST"),
+        (None, codes.cid4009.Chest.value, "Poitrine", "CHEST"),
+        ("-", "T-D3000", "Brustkorb", "CHEST"),
+        ("-", "", "", "-"),
         ("HAND", "T-D3000", "Chest", "HAND"),
     ],
 )
 def test_a_body_part_is_known_by_its_code_where_it_is_not_stated(stated, value, meaning, body_part):
     code = pydicom.Dataset()
     code.CodeValue, code.CodeMeaning = value, meaning
-    dataset = make_dicom(make_film(), BodyPartExamined=stated, AnatomicRegionSequence=[code])
+    dataset = make_dicom(
+        make_film(),
+        SpecificCharacterSet="ISO_IR 192",
+        BodyPartExamined=stated,
+        AnatomicRegionSequence=[code],
+    )
 
     assert open_image(as_bytes(dataset)).facts.body_part == body_part
 

@@ -80,6 +80,8 @@ def test_a_file_that_is_no_card_is_a_broken_model(tmp_path, content):
         (film(modality="CT", body_part="CHEST"), "modality is CT, expected CR or DX"),
         (film(modality="MR"), "modality is MR"),
         (film(modality="DX", body_part="KNEE"), "body part is KNEE, expected CHEST or THORAX"),
+        (film(modality="DX", body_part="膝"), "body part is 膝, expected CHEST or THORAX"),
+        (film(modality="DX", body_part="КОЛЕНО"), "body part is КОЛЕНО"),
         (film(modality="DX", body_part="CHEST", view="LL"), "view is LL, expected AP or PA"),
     ],
 )
@@ -95,6 +97,8 @@ def test_a_header_that_contradicts_says_found_and_expected(facts, words):
         film(modality="CR"),
         film(modality="DX", body_part="CHEST_PA", view="PA"),
         film(modality="DX", body_part="UPPER THORAX"),
+        film(modality="DX", body_part="胸部CHEST"),
+        film(modality="DX", body_part="-"),
         Facts(kind="png", width=10, height=10),
     ],
 )
