@@ -133,7 +133,9 @@ def _window(header: Header, index: int, chosen: Window | int | None) -> _Shades 
 
 def _voi_table(item: Dataset, header: Header, index: int) -> _Shades:
     _, intercept = _rescale(header, index)
-    table = _table(item, header, _is_signed(header) or intercept < 0)
+    # what a modality LUT gives is never negative
+    mapped = _lut(header.dataset, "ModalityLUTSequence")
+    table = _table(item, header, not mapped and (_is_signed(header) or intercept < 0))
     values = np.arange(-(1 << 16), 1 << 16, dtype=np.float64)
     entries = table(values)
     low, high = entries.min(), entries.max()
@@ -215,8 +217,9 @@ def _table(item: Dataset, header: Header, signed: bool, name: str = "LUT") -> Tr
         raise UnreadableImage("a look-up table without descriptor or data")
     count, first, _ = descriptor
     count = count or 1 << 16
-    if not signed:
-        first &= 0xFFFF
+    first &= 0xFFFF  # US or SS; implicit VR does not say which
+    if signed and first >= 1 << 15:
+        first -= 1 << 16
     if isinstance(data, bytes):
         order = "<" if header.little_endian else ">"
         kind = f"{order}u2" if len(data) >= 2 * count else "u1"

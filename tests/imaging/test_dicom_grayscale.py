@@ -6,6 +6,7 @@ import highdicom
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from imaging.errors import WindowNotFound
 from imaging.image import Window
@@ -124,6 +125,40 @@ def test_a_voi_lut_outranks_a_window_and_starts_anywhere(first, implicit):
         dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2"
 
     assert_within_one(read_image(as_bytes(dataset)).pixels, displayed(dataset))
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+@pytest.mark.parametrize("stored", [np.uint16, np.int16])
+def test_a_voi_lut_starts_below_zero_where_rescaled_values_do(stored, syntax):
+    film = np.arange(2048, dtype=stored).reshape(32, 64)
+    entries = np.linspace(0, 65535, 2048).astype(np.uint16)
+    table = lut_item(entries)
+    table[0].add_new("LUTDescriptor", "SS", [2048, -1024, 16])
+    dataset = make_dicom(
+        film, syntax=syntax, RescaleSlope=1, RescaleIntercept=-1024, VOILUTSequence=table
+    )
+
+    ours = read_image(as_bytes(dataset)).pixels
+
+    np.testing.assert_array_equal(ours.reshape(-1), np.rint(entries / 257))
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+@pytest.mark.parametrize("stored", [np.uint16, np.int16])
+def test_a_voi_lut_behind_a_modality_lut_starts_above_32767_where_it_says_so(stored, syntax):
+    entries = np.linspace(0, 65535, 256).astype(np.uint16)
+    table = lut_item(entries)
+    table[0].add_new("LUTDescriptor", "US", [256, 40000, 16])
+    dataset = make_dicom(
+        np.arange(256, dtype=stored).reshape(8, 32),
+        syntax=syntax,
+        ModalityLUTSequence=lut_item(np.arange(40000, 40256)),
+        VOILUTSequence=table,
+    )
+
+    ours = read_image(as_bytes(dataset)).pixels
+
+    np.testing.assert_array_equal(ours.reshape(-1), np.rint(entries / 257))
 
 
 def test_of_several_windows_the_first_is_taken():
