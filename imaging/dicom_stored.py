@@ -249,7 +249,8 @@ def _decoded(source: bytes, syntax: uid.UID, form: PixelFormat) -> tuple[np.ndar
     """Decode one compressed frame, once its own header agrees with the DICOM header."""
     damaged = f"damaged pixel data ({syntax.name})"
     if syntax in uid.RLETransferSyntaxes:
-        codes, _ = _through_pydicom(source, syntax, form)
+        # all bits, wherever the valid ones are; pydicom would keep the lowest
+        codes, _ = _through_pydicom(source, syntax, replace(form, stored=form.allocated))
         return codes, replace(form, allocated=codes.itemsize * 8, planar=False)
     with foreign_errors(damaged):
         stream = Codestream.parse(source)

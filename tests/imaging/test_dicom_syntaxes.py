@@ -96,6 +96,21 @@ def test_lossless_syntaxes_change_nothing(dataset, syntax):
     np.testing.assert_array_equal(read_image(as_bytes(dataset)).pixels, expected)
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.int16])
+@pytest.mark.parametrize("high_bit", [11, 13, 15])
+def test_rle_keeps_the_valid_bits_wherever_they_are(high_bit, kind):
+    film = (make_film(33, 47).astype(int) - 2048 * (kind is np.int16)).astype(kind)
+    expected = read_image(as_bytes(make_dicom(film, **WINDOW))).pixels
+    valid = 0xFFF << (high_bit - 11)
+    others = np.random.default_rng(0).integers(0, 1 << 16, film.shape) & ~valid
+    dataset = make_dicom((film.astype(int) << (high_bit - 11) & valid | others).astype(kind))
+    dataset.compress(RLELossless, encoding_plugin=ENCODERS[RLELossless])
+    dataset.BitsStored, dataset.HighBit = 12, high_bit
+    dataset.WindowCenter, dataset.WindowWidth = WINDOW.values()
+
+    np.testing.assert_array_equal(read_image(as_bytes(dataset)).pixels, expected)
+
+
 def test_lossy_jpeg_2000_looks_as_pydicom_shows_it(dataset):
     dataset.compress(JPEG2000, j2k_cr=[4], encoding_plugin="pylibjpeg")
 
