@@ -61,10 +61,12 @@ def grayscale(
     shades = _window(header, index, chosen)
     inverted = _is_inverted(form, header)
     if codes.dtype.itemsize > 2:
-        values = modality(_values(codes, form))
+        meaning = _values(codes, form)
+        values = modality(meaning)
         if shades is None:
-            finite = values[np.isfinite(values)]
-            shades = _range(finite, values[:0], _shape(header, index))
+            finite = np.isfinite(values)
+            unpadded = finite & ~_padding(meaning, form, header)
+            shades = _range(values[unpadded], values[finite], _shape(header, index))
         pixels = _bytes(shades.transform(np.nan_to_num(values)), inverted)
         return pixels, Voi(shades.window, shades.source, inverted)
     every = np.arange(1 << (8 * codes.itemsize), dtype=np.uint32).astype(codes.dtype)
@@ -175,15 +177,18 @@ def _range(values: np.ndarray, otherwise: np.ndarray, shape: str) -> _Shades:
 
 
 def _padding(values: np.ndarray, form: PixelFormat, header: Header) -> np.ndarray:
-    """Which stored values only fill the frame (PS3.3 C.7.5.1.1.2)."""
-    first = numbers(header.dataset, "PixelPaddingValue")
+    """Which stored values only fill the frame (PS3.3 C.7.5.1.1.2, C.7.6.24 and C.7.6.25)."""
+    name = header.keyword.removesuffix("Data") + "Padding"
+    first = numbers(header.dataset, f"{name}Value", odd=form.floating)
     if not first:
         return np.zeros(values.shape, bool)
-    last = numbers(header.dataset, "PixelPaddingRangeLimit") or first
-    # written signed or unsigned, whatever the pixels are
-    codes = np.array([first[0], last[0]]).astype(np.int64) & ((1 << form.stored) - 1)
-    low, high = sorted(_values(codes, replace(form, shift=0)))
-    return (values >= low) & (values <= high)
+    last = numbers(header.dataset, f"{name}RangeLimit", odd=form.floating) or first
+    ends = np.array([first[0], last[0]])
+    if not form.floating:
+        # written signed or unsigned, whatever the pixels are
+        codes = ends.astype(np.int64) & ((1 << form.stored) - 1)
+        ends = _values(codes, replace(form, shift=0))
+    return (values >= np.fmin(*ends)) & (values <= np.fmax(*ends))
 
 
 def _is_inverted(form: PixelFormat, header: Header) -> bool:

@@ -57,6 +57,10 @@ NEEDED = [
     "PixelRepresentation",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
+    "FloatPixelPaddingValue",
+    "FloatPixelPaddingRangeLimit",
+    "DoubleFloatPixelPaddingValue",
+    "DoubleFloatPixelPaddingRangeLimit",
     "RescaleSlope",
     "RescaleIntercept",
     "ModalityLUTSequence",
@@ -206,8 +210,17 @@ def text(dataset: Dataset, keyword: str) -> str:
     return str(found or "").strip(" \0").upper()
 
 
-def numbers(dataset: Dataset, keyword: str) -> list[float]:
-    """All values of a numeric attribute; none where it is missing or says no number."""
+def numbers(dataset: Dataset, keyword: str, *, odd: bool = False) -> list[float]:
+    """All values of a numeric attribute; none where it is missing or says no number.
+
+    Args:
+        dataset: Where it is.
+        keyword: Its name.
+        odd: Whether infinity and NaN are answers too.
+
+    Raises:
+        UnreadableImage: Text that is no number.
+    """
     found = value(dataset, keyword)
     if found is None or found == "":
         return []
@@ -216,7 +229,7 @@ def numbers(dataset: Dataset, keyword: str) -> list[float]:
         result = [float(one) for one in values]
     except (TypeError, ValueError) as error:
         raise UnreadableImage(f"{keyword} is no number") from error
-    return result if all(map(math.isfinite, result)) else []
+    return result if odd or all(map(math.isfinite, result)) else []
 
 
 def sequence(dataset: Dataset, keyword: str) -> list[Dataset]:

@@ -71,19 +71,21 @@ def test_32_bits_work_without_a_table(bits, windowed):
     assert_within_one(read_image(as_bytes(dataset)).pixels, displayed(dataset))
 
 
+def floating(film: np.ndarray, **attributes: object) -> Dataset:
+    """Pixels as floating-point numbers; attributes are called as those of float32 are."""
+    double = "Double" * (film.itemsize == 8)
+    whole = dict.fromkeys(("PixelData", "BitsStored", "HighBit", "PixelRepresentation"))
+    given = {"FloatPixelData": film.tobytes(), **attributes}
+    return make_dicom(film, **whole, **{double + name: value for name, value in given.items()})
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_floating_point_pixels_are_read_and_nan_is_no_brightness(kind):
     film = make_film().astype(kind)
     film[3, 3] = np.nan
     film[4, 4] = np.inf
-    dataset = make_dicom(make_film(), PixelData=None)
-    for keyword in ("BitsStored", "HighBit", "PixelRepresentation"):
-        delattr(dataset, keyword)
-    dataset.BitsAllocated = film.itemsize * 8
-    name = "FloatPixelData" if kind is np.float32 else "DoubleFloatPixelData"
-    setattr(dataset, name, film.tobytes())
 
-    pixels = read_image(as_bytes(dataset)).pixels
+    pixels = read_image(as_bytes(floating(film))).pixels
 
     assert pixels[0, 0] == 0
     assert pixels[-1, -1] == 255
@@ -227,6 +229,48 @@ def test_padding_of_signed_pixels_is_understood_signed(syntax):
 
     assert ours[10:].min() == 0
     assert np.ptp(ours[10:]) == 255
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+@pytest.mark.parametrize("slope", [1, -2])
+@pytest.mark.parametrize("kind", [np.uint32, np.int32])
+def test_padding_of_32_bits_takes_no_part_in_the_range(kind, slope, syntax):
+    film = make_film(bits=20).astype(kind) + 1000
+    low = -32768 if kind is np.int32 else 0
+    film[:10], film[10:12] = low, low + 17
+    dataset = make_dicom(
+        film,
+        syntax=syntax,
+        RescaleSlope=slope,
+        RescaleIntercept=0,
+        PixelPaddingValue=low,
+        PixelPaddingRangeLimit=low + 20,
+    )
+
+    ours = read_image(as_bytes(dataset)).pixels
+
+    assert_within_one(ours, displayed(dataset))
+    assert {ours[12:].min(), ours[12:].max()} == {0, 255}
+
+
+@pytest.mark.parametrize("limit", [None, 0.5, -np.inf, np.nan])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_padding_of_floating_point_pixels_takes_no_part_in_the_range(kind, limit):
+    film = (make_film() + 1).astype(kind)
+    expected = read_image(as_bytes(floating(film[12:]))).pixels
+    film[:12] = -1.1e6
+    film[10:12] = {0.5: -7, -np.inf: -np.inf}.get(limit, np.nan)
+    attributes = {"FloatPixelPaddingValue": float(film[0, 0]), "FloatPixelPaddingRangeLimit": limit}
+
+    ours = read_image(as_bytes(floating(film, **attributes))).pixels
+
+    np.testing.assert_array_equal(ours[12:], expected)
+
+
+def test_a_picture_of_nothing_but_padding_has_one_brightness():
+    dataset = make_dicom(np.full((8, 9), 7, np.uint32), PixelPaddingValue=7)
+
+    assert np.ptp(read_image(as_bytes(dataset)).pixels) == 0
 
 
 @pytest.mark.parametrize("windowed", [False, True])
