@@ -6,6 +6,7 @@ table; the picture is then one look-up per pixel.
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import isfinite
 from typing import Literal, NamedTuple
 
 import cv2
@@ -112,25 +113,30 @@ def _shape(header: Header, index: int) -> str:
 def _window(header: Header, index: int, chosen: Window | int | None) -> _Shades | None:
     """A VOI LUT or window, to [0, 1] (PS3.3 C.11.2); None where the file has none.
 
-    Those of the file are counted from 1, look-up tables first; without a choice it is the first.
+    Those of the file are counted from 1, look-up tables first; without a choice it is the first
+    that says something.
     """
     shape = _shape(header, index)
     if isinstance(chosen, Window):
         return _Shades(_ramp(chosen, shape), chosen, "chosen")
     group = header.group("FrameVOILUTSequence", index)
     tables = [item for item in sequence(group, "VOILUTSequence") if value(item, "LUTData")]
-    pairs = zip(numbers(group, "WindowCenter"), numbers(group, "WindowWidth"), strict=False)
-    windows = [Window(center, width) for center, width in pairs]
-    count = len(tables) + len(windows)
+    centers, widths = (numbers(group, f"Window{name}", odd=True) for name in ("Center", "Width"))
+    pairs = zip(centers, widths, strict=False)
+    windows = [Window(*pair) if isfinite(sum(pair)) else None for pair in pairs]
+    listed: list[Dataset | Window | None] = [*tables, *windows]
+    count = len(listed)
     if chosen is not None and not 1 <= chosen <= count:
         raise WindowNotFound(f"has {count} window{'s'[: count != 1]}, there is no window {chosen}")
-    number = (chosen or 1) - 1
-    if number < len(tables):
-        return _voi_table(tables[number], header, index)
-    if not windows or windows[number - len(tables)].width <= 0:
+    asked = listed[chosen - 1 : chosen] if chosen else listed
+    found = next((one for one in asked if one), None)
+    if isinstance(found, Dataset):
+        return _voi_table(found, header, index)
+    if found is None and chosen:
+        raise WindowNotFound(f"window {chosen} of {count} is no numbers, expected center and width")
+    if found is None or found.width <= 0:
         return None
-    window = windows[number - len(tables)]
-    return _Shades(_ramp(window, shape), window, "file")
+    return _Shades(_ramp(found, shape), found, "file")
 
 
 def _voi_table(item: Dataset, header: Header, index: int) -> _Shades:

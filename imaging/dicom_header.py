@@ -216,7 +216,7 @@ def numbers(dataset: Dataset, keyword: str, *, odd: bool = False) -> list[float]
     Args:
         dataset: Where it is.
         keyword: Its name.
-        odd: Whether infinity and NaN are answers too.
+        odd: Whether infinity and NaN are answers too; NaN is also an empty value among others.
 
     Raises:
         UnreadableImage: Text that is no number.
@@ -226,7 +226,7 @@ def numbers(dataset: Dataset, keyword: str, *, odd: bool = False) -> list[float]
         return []
     values = found if hasattr(found, "__iter__") and not isinstance(found, str) else [found]
     try:
-        result = [float(one) for one in values]
+        result = [math.nan if odd and not str(one).strip() else float(one) for one in values]
     except (TypeError, ValueError) as error:
         raise UnreadableImage(f"{keyword} is no number") from error
     return result if odd or all(map(math.isfinite, result)) else []

@@ -181,6 +181,7 @@ def test_of_several_windows_the_first_is_taken():
         {"WindowCenter": 100},
         {"WindowWidth": 100},
         {"WindowCenter": "", "WindowWidth": ""},
+        {"WindowCenter": ["", ""], "WindowWidth": ["", ""]},
     ],
 )
 def test_a_window_that_makes_no_sense_counts_as_none(useless):
@@ -191,6 +192,30 @@ def test_a_window_that_makes_no_sense_counts_as_none(useless):
     np.testing.assert_array_equal(
         with_it, read_image(as_bytes(make_dicom(film, bits_stored=12))).pixels
     )
+
+
+@pytest.mark.parametrize(
+    ("centers", "widths", "empty"),
+    [
+        (["1800", ""], ["2300", ""], 2),
+        (["1800", " "], ["2300", "100"], 2),
+        (["1800", "400"], ["2300", ""], 2),
+        (["", "1800"], ["100", "2300"], 1),
+        (["400", "1800"], ["1e999", "2300"], 1),
+    ],
+)
+def test_a_window_that_is_empty_among_others_is_none_and_keeps_its_number(centers, widths, empty):
+    film = make_film()
+    several = make_dicom(film, bits_stored=12, WindowCenter=centers, WindowWidth=widths)
+    file = open_image(as_bytes(several))
+    one = read_image(as_bytes(make_dicom(film, bits_stored=12, **WINDOW)))
+
+    for number in (None, 3 - empty):
+        image = file.read(window=number)
+        assert image.voi == one.voi
+        np.testing.assert_array_equal(image.pixels, one.pixels)
+    with pytest.raises(WindowNotFound, match=f"window {empty} of 2 is no numbers, expected center"):
+        file.read(window=empty)
 
 
 def test_a_window_one_wide_is_a_threshold():
