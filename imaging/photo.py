@@ -52,7 +52,10 @@ def open_photo(data: bytes, max_megapixels: float) -> ImageFile:
         ImagingError: Damaged, truncated, animated, too large, or a rare variant not read.
     """
     if data.startswith(PNG):
-        return still("png", data, *_png_header(data), max_megapixels)
+        width, height, orientation, transparent = _png_header(data)
+        return still(
+            "png", data, width, height, orientation, max_megapixels, transparent=transparent
+        )
     width, height, orientation, fragile = _jpeg_header(data)
     return still("jpeg", data, width, height, orientation, max_megapixels, fragile=fragile)
 
@@ -66,6 +69,7 @@ def still(
     max_megapixels: float,
     *,
     fragile: bool = False,
+    transparent: int | None = None,
 ) -> ImageFile:
     """A file that OpenCV can decode to one still picture.
 
@@ -77,6 +81,7 @@ def still(
         orientation: How to bring the picture upright, one of `UPRIGHT`; any other is upright.
         max_megapixels: Most pixels allowed, in millions.
         fragile: See `ImageFile`.
+        transparent: Which gray, as OpenCV decodes it, stands for transparency; None if none does.
 
     Raises:
         ImagingError: No pixels, or too many of them.
@@ -90,7 +95,7 @@ def still(
         )
     if kind == "png" and max(width, height) > LONGEST_PNG_SIDE:
         raise ImageTooLarge(f"{width}x{height}: a side may have {LONGEST_PNG_SIDE} pixels")
-    decode = partial(_decode, data, kind, (height, width), orientation)
+    decode = partial(_decode, data, kind, (height, width), orientation, transparent)
     if orientation >= 5:
         width, height = height, width
 
@@ -102,10 +107,11 @@ def still(
     return ImageFile(Facts(kind=kind, width=width, height=height), read, fragile=fragile)
 
 
-def _png_header(data: bytes) -> tuple[int, int, int]:
-    """Width, height and orientation of a PNG whose every chunk is whole."""
+def _png_header(data: bytes) -> tuple[int, int, int, int | None]:
+    """Width, height, orientation and transparent gray of a PNG whose every chunk is whole."""
     orientation = 1
-    width = height = 0
+    width = height = depth = color = 0
+    transparent = None
     seen: set[bytes] = set()
     at = len(PNG)
     while True:
@@ -128,13 +134,21 @@ def _png_header(data: bytes) -> tuple[int, int, int]:
             raise UnsupportedImage("an animated PNG, expected one still picture")
         elif name == b"eXIf":
             orientation = _exif_orientation(bytes(body))
+        elif name == b"tRNS" and color == 0 and length == 2 and b"IDAT" not in seen:
+            transparent = _decoded_gray(int.from_bytes(body), depth)
         elif name == b"IEND":
             break
         seen.add(name)
         at = end
     if b"IDAT" not in seen:
         raise UnreadableImage("a PNG without pixels")
-    return width, height, orientation
+    return width, height, orientation, transparent
+
+
+def _decoded_gray(value: int, depth: int) -> int:
+    """A gray of so many bits, the lowest of 16 (ISO 15948, 11.3.2.1), as OpenCV decodes it."""
+    most = (1 << depth) - 1
+    return (value & most) * max(1, 255 // most)
 
 
 def _jpeg_header(data: bytes) -> tuple[int, int, int, bool]:
@@ -178,7 +192,9 @@ def _exif_orientation(tiff: bytes) -> int:
     return 1
 
 
-def _decode(data: bytes, kind: str, shape: tuple[int, int], orientation: int) -> np.ndarray:
+def _decode(
+    data: bytes, kind: str, shape: tuple[int, int], orientation: int, transparent: int | None
+) -> np.ndarray:
     """Decode to uint8, gray (H, W) or RGB (H, W, 3), and turn upright."""
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -186,6 +202,8 @@ def _decode(data: bytes, kind: str, shape: tuple[int, int], orientation: int) ->
         raise UnreadableImage(f"a damaged {kind.upper()}") from error
     if pixels is None or pixels.shape[:2] != shape:
         raise UnreadableImage(f"a damaged {kind.upper()}")
+    if transparent is not None:
+        pixels[pixels == transparent] = 0  # over black, as `_over_black` lays the others
     if pixels.dtype == np.uint16:
         pixels = cv2.convertScaleAbs(pixels, alpha=1 / 257)
     if pixels.ndim == 3 and pixels.shape[2] == 1:

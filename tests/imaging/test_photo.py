@@ -86,6 +86,51 @@ def test_gray_with_alpha_is_laid_over_black():
     assert pixels.reshape(2, -1)[:, 0].tolist() == [200, 0]
 
 
+@pytest.mark.parametrize("below_white", [0, 1])
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+def test_the_transparent_gray_of_a_png_lies_over_black(depth, below_white):
+    most = (1 << depth) - 1
+    values = np.random.default_rng(0).integers(0, most + 1, (6, 8))
+    values[0, :2] = most, most - 1
+    bits = values[..., None] >> np.arange(depth)[::-1] & 1
+    rows = [bytes(row) for row in np.packbits(bits.reshape(6, -1).astype(np.uint8), axis=1)]
+    key = most - below_white
+    higher_bits = (1 << 16) - (1 << depth)  # mean nothing
+    chunk = png_chunk(b"tRNS", struct.pack(">H", key | higher_bits))
+    data = raw_png(header(8, 6, depth, 0), rows, chunk)
+
+    pixels = read_image(data).pixels
+
+    values[values == key] = 0
+    np.testing.assert_array_equal(pixels, np.rint(values * 255 / most))
+
+
+def test_a_gray_and_a_colored_png_agree_on_what_is_transparent():
+    gray = make_film(bits=8)
+    key = int(gray[5, 5])
+    rows = [bytes(row) for row in gray]
+    colored = [bytes(np.repeat(row, 3)) for row in gray]
+    height, width = gray.shape
+
+    as_gray, as_rgb = (
+        read_image(raw_png(header(width, height, 8, kind), rows, png_chunk(b"tRNS", body))).pixels
+        for kind, rows, body in (
+            (0, rows, struct.pack(">H", key)),
+            (2, colored, struct.pack(">3H", key, key, key)),
+        )
+    )
+
+    np.testing.assert_array_equal(np.dstack([as_gray] * 3), as_rgb)
+    assert as_gray[5, 5] == 0
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", b"\0\xff\0"])
+def test_a_transparent_gray_that_makes_no_sense_counts_as_none(body):
+    data = raw_png(header(2, 1, 8, 0), [bytes([255, 7])], png_chunk(b"tRNS", body))
+
+    np.testing.assert_array_equal(read_image(data).pixels, [[255, 7]])
+
+
 def test_one_bit_and_palette_pngs_are_spread_to_8_bits():
     bitmap = raw_png(header(8, 1, 1, 0), [bytes([0b10110001])])
     palette = png_chunk(b"PLTE", bytes([255, 0, 0, 0, 0, 255]))
