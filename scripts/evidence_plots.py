@@ -17,11 +17,10 @@ from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 
-from training.compare import compare
+from training.compare import differences
 from training.evaluate import RESAMPLES
 from training.report import save_figure
 from training.reproduce.cells import results_of
-from training.reproduce.tables import pooled
 
 ROOT = Path(__file__).parent.parent
 
@@ -66,15 +65,14 @@ def draw(name: str, found: list[Pair], out: Path, resamples: int) -> None:
     figure, panels = plt.subplots(1, len(shown), figsize=size, sharey=True, squeeze=False)
     for row, pair in enumerate(found):
         first, second = (
-            pooled([results_of(record) for record in records])
-            for records in (pair.first, pair.second)
+            [results_of(record) for record in records] for records in (pair.first, pair.second)
         )
-        figures = compare(first, second, resamples=resamples)["figures"]
+        figures = differences(first, second, resamples=resamples)
         for panel, key in zip(panels[0], shown, strict=True):
             if key in figures:
-                low, middle, high = (100 * figures[key][n] for n in ("low", "difference", "high"))
-                panel.plot([low, high], [row, row], color="tab:blue")
-                panel.plot([middle], [row], "o", color="tab:blue")
+                mean, low, high, _ = figures[key]
+                panel.plot([100 * low, 100 * high], [row, row], color="tab:blue")
+                panel.plot([100 * mean], [row], "o", color="tab:blue")
     for panel, title in zip(panels[0], shown.values(), strict=True):
         panel.axvline(0, color="gray", linewidth=0.8)
         panel.set_title(title, fontsize=9)

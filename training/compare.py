@@ -1,13 +1,39 @@
 """Two models on the same pictures: paired bootstrap and McNemar's test."""
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest
 
 from training.errors import DataError
-from training.evaluate import RESAMPLES, AttentionFigures, Results, interval, resample
+from training.evaluate import (
+    RESAMPLES,
+    AttentionFigures,
+    Results,
+    draw_groups,
+    holds_every_class,
+    interval,
+    rows_of_groups,
+)
 from training.metrics import f1_scores, mean_class_accuracy, mean_over_classes, recalls, roc_areas
+
+
+class Difference(NamedTuple):
+    """How much a figure differs between two models, second minus first, averaged over seeds.
+
+    Attributes:
+        mean: Mean of the seeds' differences.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        by_seed: Difference of each seed.
+    """
+
+    mean: float
+    low: float
+    high: float
+    by_seed: tuple[float, ...]
 
 
 def compare(first: Results, second: Results, *, resamples: int = RESAMPLES, seed: int = 0) -> dict:
@@ -29,27 +55,21 @@ def compare(first: Results, second: Results, *, resamples: int = RESAMPLES, seed
     Raises:
         DataError: Labels, pictures or their classes are not the same.
     """
-    second = _same_order(first, second)
+    first, second = _same_boxes(first, _same_order(first, second))
     rows = np.arange(len(first.truth))
     ours, theirs = measured(first, rows), measured(second, rows)
-    marked = first.attention and second.attention
-    names = [name for name in ours if marked or not name.startswith("attention ")]
-    drawn = []
-    for pick in resample(first.groups, resamples, seed):
-        before, after = measured(first, pick), measured(second, pick)
-        drawn.append([after[name] - before[name] for name in names])
-    low, high = interval(np.array(drawn))
+    found = differences([first], [second], resamples=resamples, seed=seed)
     return {
         "pictures": len(rows),
         "figures": {
             name: {
                 "first": round(ours[name], 6),
                 "second": round(theirs[name], 6),
-                "difference": round(theirs[name] - ours[name], 6),
-                "low": round(float(low[n]), 6),
-                "high": round(float(high[n]), 6),
+                "difference": round(row.mean, 6),
+                "low": round(row.low, 6),
+                "high": round(row.high, 6),
             }
-            for n, name in enumerate(names)
+            for name, row in found.items()
         },
         "mcnemar": {
             "all": mcnemar(first, second, np.ones(len(rows), bool)),
@@ -61,10 +81,60 @@ def compare(first: Results, second: Results, *, resamples: int = RESAMPLES, seed
     }
 
 
+def differences(
+    first: Sequence[Results], second: Sequence[Results], *, resamples: int, seed: int = 0
+) -> dict[str, Difference]:
+    """Compare two models trained with several seeds.
+
+    Every figure is that of one network, and differences are averaged: scores of different networks
+    are never ranked together. A draw of groups is the same for both models and for all seeds.
+
+    Args:
+        first: Results of the first model, seed by seed.
+        second: Those of the second, in the same order; each seed's pictures too. A group has the
+            same number whatever the seed.
+        resamples: How many draws.
+        seed: Of the draws.
+
+    Returns:
+        Differences by figure; those of attention only where both have boxes.
+    """
+    seeds = list(zip(first, second, strict=True))
+    marked = all(one.attention for pair in seeds for one in pair)
+
+    def change(drawn: Sequence[np.ndarray]) -> np.ndarray:
+        found = []
+        for (one, other), rows in zip(seeds, drawn, strict=True):
+            before, after = measured(one, rows), measured(other, rows)
+            found.append([after[name] - before[name] for name in names])
+        return np.array(found)
+
+    everything = [np.arange(len(one.truth)) for one in first]
+    names = [
+        name
+        for name in measured(first[0], everything[0])
+        if marked or not name.startswith("attention ")
+    ]
+    alone = change(everything)
+    groups = np.unique(np.concatenate([one.groups for one in first]))
+    members = [rows_of_groups(one.groups, groups) for one in first]
+    drawn = [
+        change([np.concatenate([own[n] for n in pick]) for own in members]).mean(0)
+        for pick in draw_groups(len(groups), resamples, seed)
+    ]
+    low, high = interval(np.array(drawn))
+    columns = zip(names, alone.mean(0), low, high, alone.T, strict=True)
+    return {
+        name: Difference(float(mean), float(least), float(most), tuple(own.tolist()))
+        for name, mean, least, most, own in columns
+    }
+
+
 def measured(results: Results, rows: np.ndarray) -> dict[str, float]:
     """What is compared of a model, on the pictures drawn, as shares.
 
-    A class without a picture there has the recall NaN, and so has attention without a box.
+    A class without a picture there has the recall NaN, and so has attention without a box. Means
+    over the classes are NaN where one of them was not drawn.
 
     Args:
         results: The model's answers.
@@ -80,6 +150,8 @@ def measured(results: Results, rows: np.ndarray) -> dict[str, float]:
         "macro_f1": mean_over_classes(f1_scores(truth, called, classes)),
         "macro_auroc": mean_over_classes(roc_areas(truth, scores)),
     }
+    if not holds_every_class(truth, results.truth):
+        found = dict.fromkeys(found, float("nan"))
     for label, recall in zip(results.labels, recalls(truth, called, classes), strict=True):
         found[f"recall {label}"] = float(recall)
     seen = [results.attention[row] for row in rows.tolist() if row in results.attention]
@@ -115,6 +187,16 @@ def comparison_markdown(compared: dict[str, Any]) -> str:
     for name, row in compared["mcnemar"].items():
         lines.append(f"| {name} | {row['only_first']} | {row['only_second']} | {row['p']:.4f} |")
     return "\n".join(lines) + "\n"
+
+
+def _same_boxes(first: Results, second: Results) -> tuple[Results, Results]:
+    """Both with attention on those pictures alone that have boxes in both; in the same order."""
+    both = first.attention.keys() & second.attention.keys()
+    one, other = (
+        replace(each, attention={row: each.attention[row] for row in sorted(both)})
+        for each in (first, second)
+    )
+    return one, other
 
 
 def _same_order(first: Results, second: Results) -> Results:

@@ -1,6 +1,6 @@
 """How good a model is, measured through the exported file: the very code the service runs."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
@@ -24,13 +24,19 @@ from training.metrics import (
     precisions,
     recalls,
     reliability,
+    reliability_bins,
     roc_areas,
 )
 
 RESAMPLES = 1000
 BATCH = 16
 RELIABILITY_BINS = 10
+OVER_CLASSES = ("mean_class_accuracy", "macro_f1", "macro_auroc")
+"""Figures that are means over the classes."""
+
 Item = TypeVar("Item")
+Figure = dict[str, float | None]
+"""{"value", "low", "high"} as plain data; see `figure`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,11 +163,14 @@ def figures(results: Results, *, resamples: int = RESAMPLES, seed: int = 0) -> d
     """Everything that is known of a model on a list, with 95 % intervals.
 
     Intervals are percentiles of a bootstrap over patients or lesions, whose pictures stay
-    together (Efron & Tibshirani 1993, chapter 13).
+    together (Efron & Tibshirani 1993, chapter 13); means over classes are those of draws that hold
+    every class. A share of none or of all, of which every draw says the same, has the exact
+    interval for as many patients or lesions (Clopper & Pearson 1934). The calibration error has
+    none: a draw's is larger than the list's, for it has fewer different pictures.
 
     Returns:
-        Plain data for JSON. A figure is {"value", "low", "high"}; null for a class without
-        pictures.
+        Plain data for JSON. A figure is {"value", "low", "high"}, the latter two null where there
+        is no interval; null for a class without pictures.
     """
     truth, scores = results.truth, results.probabilities
     classes = len(results.labels)
@@ -186,21 +195,49 @@ def figures(results: Results, *, resamples: int = RESAMPLES, seed: int = 0) -> d
 
     def measure(y: np.ndarray, p: np.ndarray) -> np.ndarray:
         rows = [function(y, p) for function in per_class.values()]
-        return np.concatenate([*rows, [function(y, p) for function in overall.values()]])
+        complete = holds_every_class(y, truth)
+        means = [
+            function(y, p) if complete or name not in OVER_CLASSES else np.nan
+            for name, function in overall.items()
+        ]
+        return np.concatenate([*rows, means])
 
     drawn = np.array(
         [measure(truth[rows], scores[rows]) for rows in resample(results.groups, resamples, seed)]
     )
     values = measure(truth, scores)
     low, high = interval(drawn)
-    found = [figure(*triple) for triple in zip(values, low, high, strict=True)]
-    tables = {name: found[n * classes : (n + 1) * classes] for n, name in enumerate(per_class)}
+    of_class = truth[:, None] == np.arange(classes)
+    called = scores.argmax(1)[:, None] == np.arange(classes)
+    # of which pictures each is a share
+    among = {"recall": of_class, "precision": called, "sensitivity": of_class}
+    among["specificity"] = ~of_class
+    limits = {}
+    for n, name in enumerate(per_class):
+        rows = slice(n * classes, (n + 1) * classes)
+        if name in among:
+            counted = [len(np.unique(results.groups[chosen])) for chosen in among[name].T]
+            low[rows], high[rows] = exact_at_ends(values[rows], low[rows], high[rows], counted)
+        limits[name] = values[rows], low[rows], high[rows]
+    means = {
+        name: (values[n], low[n], high[n])
+        for n, name in enumerate(overall, start=len(per_class) * classes)
+    }
+    means["calibration_error"] = means["calibration_error"][0], np.nan, np.nan
+    mean, least, most = means["mean_class_accuracy"]
+    if least == most:  # every class is found always or never
+        least, most = (mean_over_classes(ends) for ends in limits["recall"][1:])
+        means["mean_class_accuracy"] = mean, least, most
+    tables = {
+        name: [figure(*triple) for triple in zip(*columns, strict=True)]
+        for name, columns in limits.items()
+    }
     counts = np.bincount(truth, minlength=classes)
     return {
         "pictures": len(truth),
         "groups": len(np.unique(results.groups)),
         "resamples": resamples,
-        **dict(zip(overall, found[len(per_class) * classes :], strict=True)),
+        **{name: figure(*triple) for name, triple in means.items()},
         "per_class": {
             label: {
                 "pictures": int(counts[n]),
@@ -217,11 +254,53 @@ def figures(results: Results, *, resamples: int = RESAMPLES, seed: int = 0) -> d
 
 def resample(groups: np.ndarray, times: int, seed: int) -> Iterable[np.ndarray]:
     """Draw whole groups with replacement; yields the rows of each draw."""
+    members = rows_of_groups(groups, np.unique(groups))
+    for pick in draw_groups(len(members), times, seed):
+        yield np.concatenate([members[n] for n in pick])
+
+
+def draw_groups(count: int, times: int, seed: int) -> Iterable[np.ndarray]:
+    """Draw as many of so many groups as there are, with replacement; yields their positions."""
     random = np.random.default_rng(seed)
-    order = np.argsort(groups, kind="stable")
-    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     for _ in range(times):
-        yield np.concatenate([members[n] for n in random.integers(0, len(members), len(members))])
+        yield random.integers(0, count, count)
+
+
+def rows_of_groups(groups: np.ndarray, wanted: np.ndarray) -> list[np.ndarray]:
+    """The rows of each wanted group, in order; none for one that is not there.
+
+    Args:
+        groups: Group of each row, (N,).
+        wanted: Groups, each once.
+    """
+    order = np.argsort(groups, kind="stable")
+    starts, ends = (np.searchsorted(groups[order], wanted, side) for side in ("left", "right"))
+    return [order[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
+def holds_every_class(drawn: np.ndarray, truth: np.ndarray) -> bool:
+    """Whether the true classes of a draw are all those of the list."""
+    return len(np.unique(drawn)) == len(np.unique(truth))
+
+
+def exact_at_ends(
+    values: np.ndarray, low: np.ndarray, high: np.ndarray, counted: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Intervals of shares; exact ones where a share is 0 or 1 in every draw.
+
+    Args:
+        values: Shares, (K,).
+        low: Lower ends by the bootstrap, (K,).
+        high: Upper ends.
+        counted: How many groups each is a share of.
+
+    Returns:
+        Lower and upper ends; of 0 and 1 as Clopper & Pearson (1934) have them.
+    """
+    slack = 1 - 0.025 ** (1 / np.maximum(counted, 1))
+    alike = low == high
+    low = np.where(alike & (values == 1), 1 - slack, low)
+    return low, np.where(alike & (values == 0), slack, high)
 
 
 def _known_share(results: Results) -> dict[str, float]:
@@ -244,6 +323,9 @@ def _reliability(results: Results, resamples: int, seed: int) -> list[dict[str, 
     pictures, sure, right = reliability(truth, scores, bins)
     draws = resample(results.groups, resamples, seed)
     low, high = interval(np.array([reliability(truth[d], scores[d], bins)[2] for d in draws]))
+    bin_of = reliability_bins(scores, bins)
+    counted = [len(np.unique(results.groups[bin_of == n])) for n in range(bins)]
+    low, high = exact_at_ends(right, low, high, counted)
     return [
         {
             "from": n / bins,
@@ -270,7 +352,9 @@ def _attention(results: Results, resamples: int, seed: int) -> dict[str, Any]:
                 of_class[pick].mean(0)
                 for pick in resample(results.groups[rows][chosen], resamples, seed)
             ]
-            low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+            low, high = interval(np.array(drawn))
+            counted = [len(np.unique(results.groups[rows][chosen]))] * len(names)
+            low, high = exact_at_ends(of_class.mean(0), low, high, counted)
             values = zip(of_class.mean(0), low, high, strict=True)
             summary[label] = {
                 "pictures": int(chosen.sum()),
@@ -279,14 +363,14 @@ def _attention(results: Results, resamples: int, seed: int) -> dict[str, Any]:
     return summary
 
 
-def figure(value: float, low: float, high: float) -> dict[str, float] | None:
-    """A figure with its interval, rounded, as plain data; None for NaN."""
+def figure(value: float, low: float, high: float) -> Figure | None:
+    """A figure with its interval, rounded, as plain data; None for NaN, also of its ends."""
     if np.isnan(value):
         return None
+    ends = {"low": low, "high": high}
     return {
         "value": round(float(value), 4),
-        "low": round(float(low), 4),
-        "high": round(float(high), 4),
+        **{name: None if np.isnan(end) else round(float(end), 4) for name, end in ends.items()},
     }
 
 
@@ -330,17 +414,22 @@ def markdown(measured: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cells(figure: dict[str, float] | None) -> str:
-    return (
-        f"{figure['value']:.3f} | {figure['low']:.3f} to {figure['high']:.3f}"
-        if figure
-        else "- | -"
-    )
+def _cells(figure: Figure | None) -> str:
+    return f"{figure['value']:.3f} | {_ends(figure) or '-'}" if figure else "- | -"
 
 
-def brief(figure: dict[str, float] | None) -> str:
+def brief(figure: Figure | None) -> str:
     """A figure with its interval in brackets."""
-    return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})" if figure else "-"
+    if not figure:
+        return "-"
+    ends = _ends(figure)
+    return f"{figure['value']:.3f} ({ends})" if ends else f"{figure['value']:.3f}"
+
+
+def _ends(figure: Figure) -> str:
+    if figure["low"] is None:
+        return ""
+    return f"{figure['low']:.3f} to {figure['high']:.3f}"
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterable[list[Item]]:

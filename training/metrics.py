@@ -113,11 +113,16 @@ def reliability(
     """
     confidence = probabilities.max(1)
     correct = probabilities.argmax(1) == labels
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    which = reliability_bins(probabilities, bins)
     number, sure, right = (
         np.bincount(which, weights, bins) for weights in (None, confidence, correct)
     )
     return number, _ratio(sure, number), _ratio(right, number)
+
+
+def reliability_bins(probabilities: np.ndarray, bins: int) -> np.ndarray:
+    """In which of so many bins of equal width each picture's top probability lies, int (N,)."""
+    return np.minimum((probabilities.max(1) * bins).astype(int), bins - 1)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A run's folder: everything that shaped it, and how far it has come."""
 
 import errno
+import hashlib
 import json
 import platform
 import re
@@ -26,6 +27,8 @@ from training.network import load_saved
 
 PACKAGES = ("torch", "torchvision", "lightning", "numpy", "opencv-python", "onnx", "scikit-learn")
 
+DATA = "data.json"
+"""Digests of labels, groups and boxes."""
 
 CIRCUMSTANCES = ("name", "workers", "accelerator", "sheet_every", "model")
 """Settings of a run that do not shape what it learns."""
@@ -54,7 +57,8 @@ def write_down(
     """Put everything that shapes the run into its folder: settings, lists, versions, commit.
 
     Raises:
-        ConfigError: The folder holds a run of at least an epoch, of other settings or lists.
+        ConfigError: The folder holds a run of at least an epoch, of other settings, lists, labels,
+            groups or boxes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     entries = asdict(run)
@@ -74,21 +78,27 @@ def write_down(
                 f"{folder} holds a run with other lists (split.csv), as the data set has changed; "
                 "remove it or choose another"
             )
+        if other := _differing(folder, samples):
+            raise ConfigError(
+                f"{folder} holds a run with other {other} of the same pictures; remove it or "
+                "choose another"
+            )
     written.write_text(resolved, encoding="utf-8")
     write_split(lists, split)
+    _write_json(_digests(samples), folder / DATA)
     facts = {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "commit": _commit(),
         "seed": run.seed,
     }
-    (folder / "environment.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    _write_json(facts, folder / "environment.json")
 
 
 def check_trained(
     run: TrainingRun, samples: SampleList, parts: dict[str, SampleList], folder: Path
 ) -> None:
-    """See that a folder's run was trained with these settings and lists.
+    """See that a folder's run was trained with these settings, lists, labels, groups and boxes.
 
     Raises:
         ConfigError: It was not: a card made of these would be wrong, and pictures that were
@@ -107,6 +117,11 @@ def check_trained(
             f"{folder} was trained with other lists than these: its split.csv has them. The data "
             "set, or the list that data.split names, has changed since"
         )
+    if other := _differing(folder, samples):
+        raise ConfigError(
+            f"{folder} was trained with other {other} of the same pictures, which have changed "
+            "since: train anew, in another folder"
+        )
 
 
 def _lists(samples: SampleList, parts: dict[str, SampleList]) -> dict[str, str]:
@@ -117,6 +132,36 @@ def _lists(samples: SampleList, parts: dict[str, SampleList]) -> dict[str, str]:
 
 def _read_lists(path: Path) -> dict[str, str]:
     return {row["image"]: row["split"] for row in read_rows(path, "image", "split")}
+
+
+def _digests(samples: SampleList) -> dict[str, str]:
+    """Digests of what is said about the pictures; without boxes where none has any."""
+    told: dict[str, dict[str, Any]] = {
+        "labels": {item.name: samples.labels[item.label] for item in samples.samples},
+        "groups": {item.name: item.group for item in samples.samples},
+        "boxes": {item.name: item.boxes.tolist() for item in samples.samples if len(item.boxes)},
+    }
+    return {
+        name: hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        for name, facts in told.items()
+        if facts
+    }
+
+
+def _differing(folder: Path, samples: SampleList) -> str:
+    """What is said otherwise about the pictures than when a folder's run began, in words.
+
+    Boxes that only one of the two has are no difference: attention can be measured with boxes that
+    nothing was learned from.
+    """
+    if not (folder / DATA).exists():
+        return ""
+    before, now = json.loads((folder / DATA).read_text(encoding="utf-8")), _digests(samples)
+    return " and ".join(name for name in now if name in before and before[name] != now[name])
+
+
+def _write_json(facts: Mapping[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def _shaping(run: TrainingRun) -> dict[str, Any]:

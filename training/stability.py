@@ -16,7 +16,16 @@ from imaging.image import MedicalImage
 from models.classifier import Classifier
 from training.data.augmentation import move_pixels
 from training.data.samples import SampleList
-from training.evaluate import RESAMPLES, Results, brief, classify_list, figure, interval, resample
+from training.evaluate import (
+    RESAMPLES,
+    Results,
+    brief,
+    classify_list,
+    exact_at_ends,
+    figure,
+    interval,
+    resample,
+)
 from training.metrics import mean_class_accuracy
 
 Change = Callable[[np.ndarray], np.ndarray]
@@ -113,9 +122,11 @@ def stability(
         after = classify_list(classifier, samples, change=_on_image(change))
         flipped = before.probabilities.argmax(1) != after.probabilities.argmax(1)
         drawn = [[flipped[rows].mean()] for rows in resample(before.groups, resamples, seed)]
-        low, high = interval(np.array(drawn))
+        flips = np.array([flipped.mean()])
+        counted = [len(np.unique(before.groups))]
+        low, high = exact_at_ends(flips, *interval(np.array(drawn)), counted)
         measured[name] = {
-            "flips": figure(flipped.mean(), low[0], high[0]),
+            "flips": figure(flips[0], low[0], high[0]),
             "mean_class_accuracy": _accuracy(after),
         }
     return {

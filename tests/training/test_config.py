@@ -1,7 +1,9 @@
 """Settings of a run: read strictly, written down whole."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.training.tiny import sample, sample_list
@@ -178,6 +180,38 @@ def test_a_folder_of_a_run_with_other_settings_or_lists_is_refused_and_left_alon
         write_down(load(tmp_path, FULL), ALL, SHARED_OUT_ANEW, folder)
 
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+CORRECTIONS = {
+    "labels": lambda item: replace(item, label=1 - item.label),
+    "groups": lambda item: replace(item, group="another"),
+    "boxes": lambda item: replace(item, boxes=item.boxes + 1),
+}
+
+
+@pytest.mark.parametrize("corrected", CORRECTIONS)
+def test_what_was_learned_from_labels_or_boxes_before_they_were_corrected_is_not_used(
+    tmp_path, corrected
+):
+    folder, run = tmp_path / "here", load(tmp_path, FULL)
+    boxed = sample_list(*(replace(item, boxes=np.ones((1, 4))) for item in ALL.samples))
+    new = sample_list(CORRECTIONS[corrected](boxed.samples[0]), *boxed.samples[1:])
+    write_down(run, boxed, PARTS, folder)
+    (folder / "stage1.safetensors").touch()
+
+    with pytest.raises(ConfigError, match=f"holds a run with other {corrected} of the same"):
+        write_down(run, new, PARTS, folder)
+    with pytest.raises(ConfigError, match=f"was trained with other {corrected} of the same"):
+        check_trained(run, new, PARTS, folder)
+    check_trained(run, boxed, PARTS, folder)
+
+
+def test_a_run_without_boxes_can_be_measured_with_some(tmp_path):
+    run = load(tmp_path, FULL)
+    write_down(run, ALL, PARTS, tmp_path / "here")
+
+    boxed = sample_list(*(replace(item, boxes=np.ones((1, 4))) for item in ALL.samples))
+    check_trained(run, boxed, PARTS, tmp_path / "here")
 
 
 def test_a_folder_where_no_epoch_was_done_takes_other_settings(tmp_path):

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from scipy.stats import binomtest
 from sklearn import metrics as sklearn
 from sklearn.calibration import calibration_curve
 
 from tests.training.tiny import softmax
 from training import metrics
 from training.calibrate import fit_temperature, operating_points
-from training.evaluate import Results, figures, resample
+from training.evaluate import Results, figures, markdown, resample
 
 CLASSES = 4
 
@@ -182,6 +183,42 @@ def test_the_interval_is_that_of_the_percentile_bootstrap():
     assert found["macro_f1"]["value"] == pytest.approx(
         sklearn.f1_score(labels, scores.argmax(1), average="macro"), abs=1e-4
     )
+
+
+def test_a_share_of_none_or_all_has_the_exact_interval_of_its_patients():
+    labels = np.repeat([0, 1], [46, 6])  # two pictures of each patient
+    scores = np.eye(2)[np.zeros(52, int)]  # all of them called the first
+
+    found = figures(Results(("a", "b"), ("",) * 52, labels, np.arange(52) // 2, scores))
+
+    for label, hits, patients in (("a", 23, 23), ("b", 0, 3)):
+        exact = binomtest(hits, patients).proportion_ci(method="exact")
+        recall = found["per_class"][label]["recall"]
+        assert (recall["low"], recall["high"]) == pytest.approx(tuple(exact), abs=1e-4)
+    mean = found["mean_class_accuracy"]
+    assert mean["value"] == 0.5
+    assert mean["low"] < 0.5 < mean["high"]
+
+
+def test_means_over_classes_are_those_of_draws_that_hold_every_class():
+    labels = np.repeat([0, 1, 2], [30, 30, 2])
+    scores = np.eye(3)[np.where(labels == 2, 0, labels)]  # the third is never found
+    scores[0] = scores[-3]  # nor is the first, once
+    groups = np.where(labels == 2, 61, np.arange(62))  # and is one patient's
+
+    found = figures(Results(tuple("abc"), ("",) * 62, labels, groups, scores))
+
+    assert found["mean_class_accuracy"]["high"] <= 0.6667
+
+
+def test_the_calibration_error_has_no_interval():
+    labels, scores = answers(0)
+
+    found = figures(Results(tuple("abcd"), ("",) * 60, labels, np.arange(60), scores))
+
+    error = found["calibration_error"]
+    assert error["low"] is error["high"] is None
+    assert f"| calibration error | {error['value']:.3f} | - |" in markdown(found)
 
 
 @pytest.mark.parametrize("scale", [0.25, 1.0, 3.0])

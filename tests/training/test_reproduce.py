@@ -14,6 +14,7 @@ import training.fit
 import training.stages
 from tests.lesion_factory import RUN, lesion_run, lesion_set
 from tests.training.test_evaluate import results
+from training.compare import differences
 from training.config import AttentionSettings, DataSettings, TrainingRun
 from training.errors import ConfigError, DataError
 from training.reproduce import cells, plan
@@ -22,7 +23,7 @@ from training.reproduce.grids import GRIDS
 from training.reproduce.paper import TABLE1, TABLE2, TABLE3, TABLE4
 from training.reproduce.plan import Pace
 from training.reproduce.rows import WITHOUT_CARE, Choices
-from training.reproduce.tables import paired_rows, pooled, spread
+from training.reproduce.tables import paired_rows, spread
 from training.reproduce.trials import Places, make_boxes, unusual
 
 SMALL = ("stage1.epochs=1", "stage2.epochs=1", "sampler.epoch_pictures=18")
@@ -383,14 +384,41 @@ def test_pairs_are_tested_seed_by_seed_and_patients_stay_together():
     assert rows["recall rare"][3] == ", ".join(gained)
     alone = [paired_rows([one], [other], 1)[0] for one, other in zip(first, second, strict=True)]
     assert rows["MCA"][2] == ", ".join(row[1] for row in alone)
-    both = pooled(first)
-    assert len(set(both.names)) == 160
-    assert len(np.unique(both.groups)) == 40  # as many patients as in one seed
-    recalls = [
-        recall_score(both.truth, both.probabilities.argmax(1), average="macro")
-        for both in (pooled(first), pooled(second))
+    found = [
+        [balanced_accuracy_score(one.truth, one.probabilities.argmax(1)) for one in models]
+        for models in (first, second)
     ]
-    assert float(rows["MCA"][0]) == pytest.approx(100 * (recalls[1] - recalls[0]), abs=0.06)
+    assert float(rows["MCA"][0]) == pytest.approx(100 * np.diff(np.mean(found, 1))[0], abs=0.06)
+
+
+def test_scores_of_different_seeds_are_never_ranked_together():
+    random = np.random.default_rng(0)
+    whole = results(random, 80, skill=100.0)  # tells the classes apart without a mistake
+    shifted = replace(whole, probabilities=np.c_[whole.probabilities[:, :1] * 1e-3, np.ones(80)])
+    shifted.probabilities[:, 1] -= shifted.probabilities[:, 0]
+
+    rows = {row[0]: row[1:] for row in paired_rows([whole, shifted], [whole, whole], 20)}
+
+    assert rows["macro-AUROC"][:3] == ["+0.0", "+0.0 to +0.0", "+0.0, +0.0"]
+
+
+def test_a_patient_drawn_is_drawn_for_every_seed():
+    random = np.random.default_rng(0)
+    pairs = [[results(random, 80, skill=skill) for _ in range(2)] for skill in (0.2, 1.5)]
+
+    found = differences(*pairs, resamples=60, seed=4)["recall rare"]
+
+    drawn = []
+    source = np.random.default_rng(4)
+    for _ in range(60):
+        pick, gains = source.integers(0, 40, 40), []
+        for one, other in zip(*pairs, strict=True):
+            rows = np.concatenate([np.flatnonzero(one.groups == group) for group in pick])
+            rare = rows[one.truth[rows] == 1]
+            right = [each.probabilities[rare].argmax(1) == 1 for each in (one, other)]
+            gains.append(right[1].mean() - right[0].mean())
+        drawn.append(np.mean(gains))
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])))
 
 
 @pytest.fixture

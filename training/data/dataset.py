@@ -221,6 +221,7 @@ def loader(dataset: PictureDataset, batches: Iterable[list[Draw]], workers: int)
         worker_init_fn=_single_threaded,
         persistent_workers=workers > 0,
         multiprocessing_context="forkserver" if workers else None,
+        generator=torch.Generator(),  # else it draws from the one that dropout draws from
     )
 
 

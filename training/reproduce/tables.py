@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from training.compare import compare, mcnemar, measured
-from training.evaluate import AttentionFigures, Results
+from training.compare import differences, mcnemar
+from training.evaluate import Results
 from training.reproduce.cells import results_of
 from training.reproduce.paper import Published
 from training.reproduce.rows import Grid
@@ -188,9 +188,10 @@ def _tests(grid: Grid, seeds: Sequence[int], records: Records, resamples: int) -
     if not rows:
         return ""
     text = (
-        "## Paired tests\n\nOn the same pictures, seed by seed. Differences in percentage points "
-        "with 95 % intervals from a bootstrap over patients or lesions, whose pictures of all "
-        "seeds stay together: what other patients would change about these very networks. What "
+        "## Paired tests\n\nOn the same pictures, seed by seed: the mean of the seeds' differences "
+        "in percentage points, with 95 % intervals from a bootstrap over patients or lesions, "
+        "whose pictures of all seeds stay together: what other patients would change about these "
+        "very networks. What "
         "another seed changes is often more, so the differences stand seed by seed as well; p is "
         "McNemar's exact test, one for each seed. Nothing is corrected for the number of tests."
         "\n\n"
@@ -206,11 +207,9 @@ def paired_rows(
 
     Second minus first, seeds in the same order; a seed's pictures too.
     """
-    compared = compare(pooled(first), pooled(second), resamples=resamples)["figures"]
     seeds = list(zip(first, second, strict=True))
-    alone = [[measured(one, np.arange(len(one.truth))) for one in pair] for pair in seeds]
     rows = []
-    for name, found in compared.items():
+    for name, found in differences(first, second, resamples=resamples).items():
         tested = []
         if name == "mean_class_accuracy" or name.startswith("recall "):
             label = name.removeprefix("recall ")
@@ -222,30 +221,13 @@ def paired_rows(
         rows.append(
             [
                 SHORT.get(name, name.removeprefix("attention ")),
-                f"{100 * found['difference']:+.1f}",
-                f"{100 * found['low']:+.1f} to {100 * found['high']:+.1f}",
-                ", ".join(f"{100 * (after[name] - before[name]):+.1f}" for before, after in alone),
+                f"{100 * found.mean:+.1f}",
+                f"{100 * found.low:+.1f} to {100 * found.high:+.1f}",
+                ", ".join(f"{100 * seed:+.1f}" for seed in found.by_seed),
                 ", ".join(tested) or "-",
             ]
         )
     return rows
-
-
-def pooled(results: Sequence[Results]) -> Results:
-    """Results of several seeds as one; a group keeps its number, so its pictures stay together."""
-    attention: dict[int, AttentionFigures] = {}
-    start = 0
-    for one in results:
-        attention |= {start + row: seen for row, seen in one.attention.items()}
-        start += len(one.names)
-    return Results(
-        labels=results[0].labels,
-        names=tuple(f"{n}/{name}" for n, one in enumerate(results) for name in one.names),
-        truth=np.concatenate([one.truth for one in results]),
-        groups=np.concatenate([one.groups for one in results]),
-        probabilities=np.concatenate([one.probabilities for one in results]),
-        attention=attention,
-    )
 
 
 def _not_run(grid: Grid, seeds: Sequence[int], records: Records) -> str:
