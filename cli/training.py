@@ -1,6 +1,7 @@
 """care train, export, evaluate, compare: from pictures to a model; PyTorch on use only."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -105,7 +106,9 @@ def evaluate(
 ) -> None:
     """Measure a model on a run's list of pictures, through the exported file.
 
-    Says so if the lists are not those of the model's training.
+    Pictures of elsewhere can be measured too: in a data.split of their own, all of them "test", and
+    not every class needs to be among them. Says so if the lists are not those of the model's
+    training.
     """
     from models.store import load_one
     from training.data.layouts import load_samples
@@ -116,9 +119,12 @@ def evaluate(
     if part not in PARTS:
         fail(f"--part {part}: expected {', '.join(PARTS)}")
     loaded = load_run(run, data, boxes, settings)
-    parts = split_of(loaded, load_samples(loaded.data))
-    pictures = parts[part]
     classifier = load_one(models, loaded.name, threads=2)
+    known = replace(loaded.data, labels=loaded.data.labels or classifier.card.labels)
+    parts = split_of(loaded, load_samples(known, complete=False), complete=False)
+    pictures = parts[part]
+    if not pictures.samples:
+        fail(f"the {part} list is empty: nothing can be measured")
     if classifier.card.training.get("split_sha256") not in (None, split_sha256(parts)):
         typer.echo(
             f"care: these are not the lists that {loaded.name} was trained with (its card's "

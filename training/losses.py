@@ -83,9 +83,8 @@ class ClassBalanced(CrossEntropy):
 
     def __init__(self, counts: Tensor, *, beta: float | None = None) -> None:
         super().__init__(counts)
-        self.class_weights = effective_number_weights(
-            self.counts, beta or (0.999 if counts.max() < 5000 else 0.9999)
-        )
+        usual = 0.999 if counts.max() < 5000 else 0.9999
+        self.class_weights = effective_number_weights(self.counts, usual if beta is None else beta)
 
 
 class LDAM(CrossEntropy):

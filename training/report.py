@@ -47,7 +47,7 @@ def write_predictions(results: Results, path: Path) -> None:
                     name,
                     results.groups[row],
                     results.labels[results.truth[row]],
-                    *(f"{score:.8f}" for score in results.probabilities[row]),
+                    *(f"{score:.8g}" for score in results.probabilities[row]),
                     *(astuple(seen) if seen else [""] * len(ATTENTION)),
                 ]
             )

@@ -78,9 +78,9 @@ def write_down(
                 f"{folder} holds a run with other lists (split.csv), as the data set has changed; "
                 "remove it or choose another"
             )
-        if other := _differing(folder, samples):
+        if changed := _differing(folder, samples):
             raise ConfigError(
-                f"{folder} holds a run with other {other} of the same pictures; remove it or "
+                f"{folder} holds a run with other {changed} of the same pictures; remove it or "
                 "choose another"
             )
     written.write_text(resolved, encoding="utf-8")
@@ -117,9 +117,9 @@ def check_trained(
             f"{folder} was trained with other lists than these: its split.csv has them. The data "
             "set, or the list that data.split names, has changed since"
         )
-    if other := _differing(folder, samples):
+    if changed := _differing(folder, samples):
         raise ConfigError(
-            f"{folder} was trained with other {other} of the same pictures, which have changed "
+            f"{folder} was trained with other {changed} of the same pictures, which have changed "
             "since: train anew, in another folder"
         )
 

@@ -89,8 +89,10 @@ def preprocessing_of(run: TrainingRun, stage: Stage | None = None) -> Preprocess
     return Preprocessing(**asdict(run.input) | {"size": size or run.input.size})
 
 
-def split_of(run: TrainingRun, samples: SampleList) -> dict[str, SampleList]:
-    """The run's train, validation and test lists."""
+def split_of(
+    run: TrainingRun, samples: SampleList, *, complete: bool = True
+) -> dict[str, SampleList]:
+    """The run's train, validation and test lists; see `load_or_make_split`."""
     split = run.data.split.replace("{seed}", str(run.seed))
     return load_or_make_split(
         samples,
@@ -99,6 +101,7 @@ def split_of(run: TrainingRun, samples: SampleList) -> dict[str, SampleList]:
         test=run.data.test,
         seed=run.seed,
         keep=run.data.keep,
+        complete=complete,
     )
 
 

@@ -59,6 +59,22 @@ def test_evaluate_says_if_the_lists_are_not_those_of_the_training(trained):
     assert says in care("evaluate", trained / "lesions.toml", *where, "--set", "seed=5")
 
 
+def test_pictures_of_elsewhere_are_measured_though_a_class_is_not_among_them(trained, tmp_path):
+    elsewhere = lesion_set(tmp_path, counts={"disc": 6, "ring": 6})
+    names = [path.name for path in sorted((elsewhere / "images").iterdir())]
+    split = "image,split\n" + "".join(f"{name},test\n" for name in names)
+    (elsewhere / "lists.csv").write_text(split)
+    model = ("--models", trained / "models", "--set", f"data.split={elsewhere / 'lists.csv'}")
+    settings = ("--set", "data.labels=[]", "--out", tmp_path / "report")
+
+    care("evaluate", trained / "lesions.toml", "--data", elsewhere, *model, *settings)
+
+    told = json.loads((tmp_path / "report" / "figures.json").read_text())
+    assert told["pictures"] == 12
+    assert told["per_class"]["cross"]["recall"] is None
+    assert 0 <= told["mean_class_accuracy"]["value"] <= 1
+
+
 def test_the_service_answers_with_the_new_model(trained, monkeypatch):
     from service.api import CareService
     from service.api import app as service

@@ -202,6 +202,14 @@ def test_a_mask_covers_the_pixels_whose_middles_are_inside():
     np.testing.assert_array_equal(mask, rectangles([(3, 3, 6, 9)], 12))
 
 
+def test_a_box_smaller_than_a_pixel_is_the_pixel_it_lies_in():
+    between = np.array([[4.6, 7.6, 5.4, 8.3], [-3.4, 2.0, -3.2, 2.1]])  # and one beyond the border
+
+    np.testing.assert_array_equal(
+        lesion_mask(box_corners(between), 12), rectangles([(5, 7, 6, 8)], 12)
+    )
+
+
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("degrees", [0, 30, 45, 90, 135, 210])
 def test_the_area_of_a_turned_or_mirrored_box_is_that_of_the_box(degrees, mirrored):

@@ -213,6 +213,8 @@ def test_a_label_can_count_as_another(manifest):
     assert merged.counts().tolist() == load(manifest).counts().tolist()
     with pytest.raises(DataError, match="merge: no picture has the label ill"):
         load(manifest, merge={"ill": "sick"})
+    with pytest.raises(DataError, match=r'called \'all\', a word of .* data\.merge = { all = "'):
+        load(manifest, merge={"sick": "all"})
 
 
 BOX_MISTAKES = {

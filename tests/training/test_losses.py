@@ -158,6 +158,12 @@ def test_effective_number_weights_are_those_worked_out_for_isic_2018(beta, worke
     assert weights.sum().item() == pytest.approx(7)
 
 
+def test_a_beta_of_0_weighs_all_classes_alike():
+    found = LOSSES["class_balanced"](torch.tensor(N), beta=0.0).class_weights
+
+    np.testing.assert_array_equal(found, np.ones(len(N)))
+
+
 def test_beta_follows_the_size_of_the_largest_class():
     for largest, beta in ((4999, 0.999), (5000, 0.9999)):
         counts = torch.tensor([largest, 100])

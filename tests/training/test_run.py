@@ -127,12 +127,15 @@ def test_a_running_mean_of_the_weights_is_kept_if_asked_for(load, tmp_path, monk
     assert any(np.abs(kept[name] - seen[-1][name].numpy()).max() > 1e-4 for name in kept)
 
 
-@pytest.mark.parametrize("killed_after", [1, 3])
+@pytest.mark.parametrize(
+    ("killed_after", "settings"),
+    [(1, ()), (3, ()), (1, ("workers=1", "network.backbone='mobilenet_v2'"))],  # has dropout
+)
 def test_a_killed_run_resumes_to_the_weights_of_an_undisturbed_one(
-    load, tmp_path, monkeypatch, killed_after
+    load, tmp_path, monkeypatch, killed_after, settings
 ):
     changes = "augmentation={rotation=20, flip_horizontal=true}"
-    run = load(changes, "mixup.alpha=0.4", "stage1.average=0.9")
+    run = load(changes, "mixup.alpha=0.4", "stage1.average=0.9", *settings)
     train(run, tmp_path / "undisturbed", cache=tmp_path / "cache")
 
     saved = []

@@ -106,7 +106,10 @@ def box_corners(boxes: np.ndarray) -> np.ndarray:
 
 
 def lesion_mask(corners: np.ndarray, size: int) -> np.ndarray:
-    """Union of (turned) boxes as a mask: 1 for pixels whose middle is inside, uint8 (S, S)."""
+    """Union of (turned) boxes as a mask: 1 for pixels whose middle is inside, uint8 (S, S).
+
+    A box too small to hold the middle of any is the pixel that its own middle is in.
+    """
     mask = np.zeros((size, size), np.uint8)
     x, y = np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5)
     for quad in corners:
@@ -115,5 +118,9 @@ def lesion_mask(corners: np.ndarray, size: int) -> np.ndarray:
             ex * (y - qy) - ey * (x - qx) for (qx, qy), (ex, ey) in zip(quad, edges, strict=True)
         ]
         # a mirrored box runs around the other way
-        mask |= np.all([side >= 0 for side in sides], 0) | np.all([side <= 0 for side in sides], 0)
+        box = np.all([side >= 0 for side in sides], 0) | np.all([side <= 0 for side in sides], 0)
+        column, row = np.floor(quad.mean(0)).astype(int)
+        if not box.any() and min(column, row) >= 0 and max(column, row) < size:
+            box[row, column] = True
+        mask |= box
     return mask

@@ -30,8 +30,12 @@ class Listed(NamedTuple):
     boxes: list[list[float]]
 
 
-def load_samples(data: DataSettings) -> SampleList:
+def load_samples(data: DataSettings, *, complete: bool = True) -> SampleList:
     """Read what a run's `[data]` names.
+
+    Args:
+        data: The settings.
+        complete: Whether every label has to have pictures.
 
     Raises:
         ConfigError: There is no such layout.
@@ -53,8 +57,13 @@ def load_samples(data: DataSettings) -> SampleList:
     labels = data.labels or tuple(sorted(found))
     if unknown := sorted(found - set(labels)):
         raise DataError(f"label {', '.join(unknown)} is not among {', '.join(labels)}")
-    if absent := [label for label in labels if label not in found]:
+    if absent := [label for label in labels if complete and label not in found]:
         raise DataError(f"no picture has the label {', '.join(absent)}")
+    if reserved := sorted({"all", "minority"} & set(labels)):
+        raise DataError(
+            f"a class is called {reserved[0]!r}, a word of attention.attend: count it under "
+            f'another name with data.merge = {{ {reserved[0]} = "..." }}'
+        )
     boxes = read_boxes(Path(data.root) / data.boxes) if data.boxes else {}
     samples, seen = [], set()
     for picture in listed:

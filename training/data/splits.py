@@ -26,6 +26,7 @@ def load_or_make_split(
     test: float,
     seed: int,
     keep: dict[str, int] | None = None,
+    complete: bool = True,
 ) -> dict[str, SampleList]:
     """Read the split's list; where there is none, make it and write it down.
 
@@ -37,6 +38,8 @@ def load_or_make_split(
         seed: Of the draw.
         keep: Training pictures to keep of a class, to make it rare. It is drawn from the list,
             which stays as it is: runs with different `keep` share validation and test.
+        complete: Whether a list that was read has to have pictures of every class in each part; one
+            that is made has.
 
     Returns:
         The pictures of "train", "validation" and "test".
@@ -56,6 +59,8 @@ def load_or_make_split(
     if keep:
         parts["train"] = make_rare(parts["train"], keep, seed)
     for part, subset in parts.items():
+        if written and not complete:
+            break
         if not subset.samples and part == "test" and test == 0:
             continue
         for label, count in zip(samples.labels, subset.counts(), strict=True):

@@ -31,7 +31,7 @@ from training.reproduce.trials import Places, Trial, load_of, machine
 from training.run_folder import epochs_done
 from training.stages import preprocessing_of
 
-DIGITS = 6  # of probabilities; figures are those of the numbers as written down
+DIGITS = 6  # that count, of probabilities; figures are those of the numbers as written down
 
 
 def run_trial(trial: Trial, reference: SampleList, places: Places) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def measure(
     temperature = fit_temperature(known, logits)
     tested = reference.subset({item.name for item in trial.parts[trial.part].samples})
     truth, logits, maps = look(network, tested, pictures)
-    probabilities = softmax(logits.astype(np.float64) / temperature).round(DIGITS)
+    probabilities = significant(softmax(logits.astype(np.float64) / temperature))
     # numbered over all pictures: a patient has the same number whatever the seed
     groups = sorted({item.group for item in reference.samples})
     numbers = {group: number for number, group in enumerate(groups)}
@@ -180,6 +180,12 @@ def look(
         found.append((batch.labels, outputs.logits.cpu(), outputs.maps.cpu()))
     labels, logits, maps = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
     return labels, logits, maps
+
+
+def significant(values: np.ndarray) -> np.ndarray:
+    """Rounded to `DIGITS` that count, so that small ones still differ and keep their ranks."""
+    rounded = [float(f"{value:.{DIGITS}g}") for value in values.flat]
+    return np.array(rounded).reshape(values.shape)
 
 
 def attention_of(
