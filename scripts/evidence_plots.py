@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 
+from training.bootstrap import RESAMPLES
 from training.compare import differences
-from training.evaluate import RESAMPLES
 from training.report import save_figure
 from training.reproduce.cells import results_of
 

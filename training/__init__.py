@@ -9,6 +9,7 @@
     methods/     CARE, Deep Pneumonia, ProCo, ECL, contrastive pre-training: a file per paper
     stages.py    what a run's settings come to: stages, lists, network; and if they go together
     fit.py       the stages at work; one loop for all methods
+    bootstrap.py draws of whole patients, and intervals
     evaluate.py  per-class results with intervals, and where the attention falls
     stability.py how often small changes flip the top label
     reproduce/   the papers' tables by one command

@@ -7,16 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import binomtest
 
-from training.errors import DataError
-from training.evaluate import (
+from training.bootstrap import (
     RESAMPLES,
-    AttentionFigures,
-    Results,
     draw_groups,
     holds_every_class,
     interval,
     rows_of_groups,
 )
+from training.errors import DataError
+from training.evaluate import AttentionFigures, Results
 from training.metrics import f1_scores, mean_class_accuracy, mean_over_classes, recalls, roc_areas
 
 

@@ -14,18 +14,10 @@ import numpy as np
 
 from imaging.image import MedicalImage
 from models.classifier import Classifier
+from training.bootstrap import RESAMPLES, exact_at_ends, interval, resample
 from training.data.augmentation import move_pixels
 from training.data.samples import SampleList
-from training.evaluate import (
-    RESAMPLES,
-    Results,
-    brief,
-    classify_list,
-    exact_at_ends,
-    figure,
-    interval,
-    resample,
-)
+from training.evaluate import Results, brief, classify_list, figure
 from training.metrics import mean_class_accuracy
 
 Change = Callable[[np.ndarray], np.ndarray]

@@ -9,8 +9,9 @@ from sklearn.calibration import calibration_curve
 
 from tests.training.tiny import softmax
 from training import metrics
+from training.bootstrap import resample
 from training.calibrate import fit_temperature, operating_points
-from training.evaluate import Results, figures, markdown, resample
+from training.evaluate import Results, figures, markdown
 
 CLASSES = 4
 

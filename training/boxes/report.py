@@ -9,10 +9,10 @@ import numpy as np
 
 from imaging.errors import ImagingError
 from imaging.reading import open_image
+from training.bootstrap import RESAMPLES, interval, resample
 from training.data.samples import SampleList
 from training.data.tables import read_boxes, read_rows
 from training.errors import DataError
-from training.evaluate import RESAMPLES, interval, resample
 
 WHOLE = 0.99
 """Share of a drawn box from which on it counts as wholly covered: files hold tenths of a pixel."""

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
+from training.bootstrap import RESAMPLES
 from training.config import TrainingRun
 from training.data.dataset import attended_labels
 from training.data.layouts import load_samples
 from training.data.samples import SampleList
 from training.errors import ConfigError, DataError
-from training.evaluate import RESAMPLES
 from training.reproduce.cells import run_trial
 from training.reproduce.figure import write_figure
 from training.reproduce.grids import GRIDS
