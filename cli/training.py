@@ -113,7 +113,9 @@ def evaluate(
     from models.store import load_one
     from training.data.layouts import load_samples
     from training.data.splits import PARTS, split_sha256
-    from training.evaluate import classify_list, figures, markdown
+    from training.evaluate import classify_list
+    from training.figures import figures
+    from training.figures_page import markdown
     from training.stages import split_of
 
     if part not in PARTS:

@@ -1,6 +1,6 @@
 """How far a figure is to be believed: draws of whole patients or lesions, and intervals of them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -38,24 +38,39 @@ def holds_every_class(drawn: np.ndarray, truth: np.ndarray) -> bool:
     return len(np.unique(drawn)) == len(np.unique(truth))
 
 
-def exact_at_ends(
-    values: np.ndarray, low: np.ndarray, high: np.ndarray, counted: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Intervals of shares; exact ones where a share is 0 or 1 in every draw.
+def estimate(
+    measure: Callable[[np.ndarray], np.ndarray],
+    groups: np.ndarray,
+    counted: Sequence[int] | np.ndarray,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Figures of a list, and the 95 % interval of each by a bootstrap over groups.
 
     Args:
-        values: Shares, (K,).
-        low: Lower ends by the bootstrap, (K,).
-        high: Upper ends.
-        counted: How many groups each is a share of.
+        measure: From rows of the list, of which some come several times, to figures (K,).
+        groups: Patient or lesion of each row, (N,).
+        counted: Of how many groups each figure is a share, (K,); 0 for one that is no share.
+        resamples: Draws.
+        seed: Of the draws.
 
     Returns:
-        Lower and upper ends; of 0 and 1 as Clopper & Pearson (1934) have them.
+        Values, lower and upper ends, (K,) each; NaN where there is none. The ends of a share that
+        is 0 or 1 in every draw are those of Clopper & Pearson (1934).
     """
+    values = measure(np.arange(len(groups)))
+    low, high = interval(np.array([measure(rows) for rows in resample(groups, resamples, seed)]))
+    counted = np.asarray(counted)
     slack = 1 - 0.025 ** (1 / np.maximum(counted, 1))
-    alike = low == high
+    alike = (low == high) & (counted > 0)
     low = np.where(alike & (values == 1), 1 - slack, low)
-    return low, np.where(alike & (values == 0), slack, high)
+    return values, low, np.where(alike & (values == 0), slack, high)
+
+
+def mean_of(table: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """What `estimate` measures where figures are means of a table's columns, (N, K)."""
+    return lambda rows: table[rows].mean(0)
 
 
 def interval(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 from models.card import ModelCard
 from training.config import TrainingRun
 from training.data.splits import PARTS
-from training.evaluate import markdown
+from training.figures_page import markdown
 from training.stability import stability_markdown
 
 BEFORE = {

@@ -20,8 +20,9 @@ from training.data.samples import SampleList
 from training.data.splits import split_sha256
 from training.distribution import fit_distribution
 from training.errors import ConfigError
-from training.evaluate import classify_list, figures
+from training.evaluate import classify_list
 from training.export import export_model, restamp, texture_width
+from training.figures import figures
 from training.methods import METHODS
 from training.network import Network, load_state
 from training.report import plot_reliability

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from training.data.tables import read_rows
 from training.errors import DataError
-from training.evaluate import AttentionFigures, Results, markdown
+from training.evaluate import AttentionFigures, Results
+from training.figures_page import markdown
 
 ATTENTION = tuple(AttentionFigures.__dataclass_fields__)
 

@@ -14,10 +14,12 @@ import numpy as np
 
 from imaging.image import MedicalImage
 from models.classifier import Classifier
-from training.bootstrap import RESAMPLES, exact_at_ends, interval, resample
+from training.bootstrap import RESAMPLES, estimate, mean_of
 from training.data.augmentation import move_pixels
 from training.data.samples import SampleList
-from training.evaluate import Results, brief, classify_list, figure
+from training.evaluate import Results, classify_list
+from training.figures import figure
+from training.figures_page import brief
 from training.metrics import mean_class_accuracy
 
 Change = Callable[[np.ndarray], np.ndarray]
@@ -113,12 +115,15 @@ def stability(
     for name, change in CHANGES.items():
         after = classify_list(classifier, samples, change=_on_image(change))
         flipped = before.probabilities.argmax(1) != after.probabilities.argmax(1)
-        drawn = [[flipped[rows].mean()] for rows in resample(before.groups, resamples, seed)]
-        flips = np.array([flipped.mean()])
-        counted = [len(np.unique(before.groups))]
-        low, high = exact_at_ends(flips, *interval(np.array(drawn)), counted)
+        share, low, high = estimate(
+            mean_of(flipped[:, None]),
+            before.groups,
+            [len(np.unique(before.groups))],
+            resamples=resamples,
+            seed=seed,
+        )
         measured[name] = {
-            "flips": figure(flips[0], low[0], high[0]),
+            "flips": figure(share[0], low[0], high[0]),
             "mean_class_accuracy": _accuracy(after),
         }
     return {

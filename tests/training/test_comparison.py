@@ -16,7 +16,7 @@ from tests.training.test_evaluate import results
 from tests.training.test_reproduce import base_run, places
 from training.config import TrainingRun
 from training.errors import ConfigError
-from training.evaluate import figures
+from training.figures import figures
 from training.reproduce import plan
 from training.reproduce.cells import to_plain
 from training.reproduce.command import Reproduction

@@ -16,7 +16,9 @@ from training.compare import compare, mcnemar
 from training.config import TrainingRun
 from training.data.samples import Sample
 from training.errors import DataError
-from training.evaluate import AttentionFigures, Results, attention_figures, figures, markdown
+from training.evaluate import AttentionFigures, Results, attention_figures
+from training.figures import figures
+from training.figures_page import markdown
 from training.report import read_predictions, write_report
 
 LABELS = ("common", "rare")

@@ -11,7 +11,9 @@ from tests.training.tiny import softmax
 from training import metrics
 from training.bootstrap import resample
 from training.calibrate import fit_temperature, operating_points
-from training.evaluate import Results, figures, markdown
+from training.evaluate import Results
+from training.figures import figures
+from training.figures_page import markdown
 
 CLASSES = 4
 

@@ -22,7 +22,8 @@ from training.config import TrainingRun
 from training.data.cache import PictureCache
 from training.data.dataset import PictureDataset, attended_labels, evaluation_loader
 from training.data.samples import SampleList
-from training.evaluate import AttentionFigures, Results, attention_figures, figures
+from training.evaluate import AttentionFigures, Results, attention_figures
+from training.figures import figures
 from training.fit import train
 from training.metrics import mean_class_accuracy
 from training.network import Network
