@@ -1,28 +1,51 @@
-"""What changed between the cells of finished tables and their partners, drawn.
+"""What changed between the cells of finished tables and their partners: drawn, and on one page.
 
     python -m scripts.evidence_plots [--results DIR] [--out DIR] [--resamples N]
 
-One picture for each table below the folder: of every cell against its partners the difference in
-mean class accuracy, recall of the rare classes, pointing game and energy inside the boxes, with the
-95 % interval of a paired bootstrap over patients or lesions, whose pictures of all seeds stay
-together. It reads the cells' JSON alone: neither pictures nor networks are needed.
+One picture for each table below the folder, and summary.md of all of them: of every cell against
+its partners the difference in mean class accuracy, macro-F1 and macro-AUROC, recall of the rare
+classes, pointing game and energy inside the boxes, with the 95 % interval of a paired bootstrap
+over patients or lesions, whose pictures of all seeds stay together. It reads the cells' JSON alone:
+neither pictures nor networks are needed.
 """
 
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 
 from training.bootstrap import RESAMPLES
-from training.compare import differences
+from training.compare import Difference, differences
 from training.report import save_figure
 from training.reproduce.cells import results_of
 
 ROOT = Path(__file__).parent.parent
+EQUAL = 5e-4
+"""Differences smaller than this are told as 0.0 points."""
+
+HEAD = """\
+# What changed, table by table
+
+Written by `python -m scripts.evidence_plots` from the cells in results/. Differences in percentage
+points with 95 % intervals (paired bootstrap over patients or lesions), of the test lists, but for
+`options`, which is of the validation lists; then the sign in each seed. An interval says what other
+patients would change, not what another seed would. Bold: the interval is without zero, and all
+seeds, at least two, have one sign. Nothing is corrected for the number of tests. What each table
+is: [docs/evidence.md](../docs/evidence.md).
+"""
+
+
+class Change(NamedTuple):
+    """What is told of a pair: its title and seeds in words, rare classes, and differences."""
+
+    title: str
+    seeds: str
+    rare: list[str]
+    figures: dict[str, Difference]
 
 
 class Pair(NamedTuple):
@@ -32,11 +55,17 @@ class Pair(NamedTuple):
     first: list[dict[str, Any]]
     second: list[dict[str, Any]]
 
-    @property
-    def seeds(self) -> str:
-        """Which they are, in words."""
-        numbers = [str(record["seed"]) for record in self.first]
-        return f"seed{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
+    def change(self, resamples: int) -> Change:
+        """The differences between the two, over their seeds."""
+        first, second = (
+            [results_of(record) for record in records] for records in (self.first, self.second)
+        )
+        return Change(
+            self.title,
+            ", ".join(str(record["seed"]) for record in self.first),
+            self.second[0]["rare"],
+            differences(first, second, resamples=resamples),
+        )
 
 
 def pairs(table: Path) -> Iterator[Pair]:
@@ -55,29 +84,37 @@ def pairs(table: Path) -> Iterator[Pair]:
                 yield Pair(title, first, [records[seed] for seed in seeds])
 
 
-def draw(name: str, found: list[Pair], out: Path, resamples: int) -> None:
+def shown_figures(rare: Sequence[str]) -> dict[str, str]:
+    """What is told of a pair: figures as `differences` calls them, and their titles."""
+    return {
+        "mean_class_accuracy": "mean class accuracy",
+        "macro_f1": "macro-F1",
+        "macro_auroc": "macro-AUROC",
+        **{f"recall {label}": f"recall of {label}" for label in rare},
+        "attention pointing": "pointing game",
+        "attention energy": "energy in the boxes",
+    }
+
+
+def draw(name: str, changes: Sequence[Change], out: Path) -> None:
     """Draw a table's pairs, a line each and a panel for each figure."""
-    rare = found[0].second[0]["rare"]
-    shown = {"mean_class_accuracy": "mean class accuracy"}
-    shown |= {f"recall {label}": f"recall of {label}" for label in rare}
-    shown |= {"attention pointing": "pointing game", "attention energy": "energy in the boxes"}
-    size = (2.6 * len(shown) + 2.5, 0.45 * len(found) + 1.3)
+    shown = shown_figures(changes[0].rare)
+    size = (2.6 * len(shown) + 2.5, 0.45 * len(changes) + 1.3)
     figure, panels = plt.subplots(1, len(shown), figsize=size, sharey=True, squeeze=False)
-    for row, pair in enumerate(found):
-        first, second = (
-            [results_of(record) for record in records] for records in (pair.first, pair.second)
-        )
-        figures = differences(first, second, resamples=resamples)
+    for row, change in enumerate(changes):
         for panel, key in zip(panels[0], shown, strict=True):
-            if key in figures:
-                mean, low, high, _ = figures[key]
+            if key in change.figures:
+                mean, low, high, _ = change.figures[key]
                 panel.plot([100 * low, 100 * high], [row, row], color="tab:blue")
                 panel.plot([100 * mean], [row], "o", color="tab:blue")
     for panel, title in zip(panels[0], shown.values(), strict=True):
         panel.axvline(0, color="gray", linewidth=0.8)
         panel.set_title(title, fontsize=9)
         panel.tick_params(labelsize=8)
-    panels[0][0].set_yticks(range(len(found)), [f"{pair.title}\n{pair.seeds}" for pair in found])
+    names = [
+        f"{change.title}\nseed{'s' * (' ' in change.seeds)} {change.seeds}" for change in changes
+    ]
+    panels[0][0].set_yticks(range(len(changes)), names)
     panels[0][0].invert_yaxis()
     figure.supxlabel("difference in percentage points, 95 % interval", fontsize=8)
     figure.suptitle(name, fontsize=10)
@@ -85,18 +122,49 @@ def draw(name: str, found: list[Pair], out: Path, resamples: int) -> None:
     plt.close(figure)
 
 
+def summary(tables: dict[str, list[Change]]) -> str:
+    """All tables as a page of Markdown."""
+    lines = [HEAD]
+    for name, changes in tables.items():
+        shown = shown_figures(changes[0].rare)
+        lines += [f"## {name}", "", f"| pair | seeds | {' | '.join(shown.values())} |"]
+        lines += ["| --- | --- |" + " --- |" * len(shown)]
+        for change in changes:
+            cells = [words(change.figures[key]) if key in change.figures else "-" for key in shown]
+            lines.append(f"| {change.title} | {change.seeds} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def words(found: Difference) -> str:
+    """A difference in points with its interval, and each seed's sign; bold if all are sure."""
+    mean, low, high, by_seed = found
+    signs = "".join("0" if abs(one) < EQUAL else "+" if one > 0 else "-" for one in by_seed)
+    value, least, most = (round(100 * end, 1) + 0.0 for end in (mean, low, high))  # no -0.0
+    text = f"{value:+.1f} ({least:.1f} to {most:.1f})"
+    sure = len(signs) > 1 and signs in ("+" * len(signs), "-" * len(signs)) and low * high > 0
+    return f"**{text}** `{signs}`" if sure else f"{text} `{signs}`"
+
+
 def main() -> None:
-    """Draw all."""
+    """Draw and write all."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--results", type=Path, default=ROOT / "evidence" / "results")
-    parser.add_argument("--out", type=Path, default=ROOT / "evidence" / "plots")
+    parser.add_argument("--out", type=Path, default=ROOT / "evidence")
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    plots = arguments.out / "plots"
+    plots.mkdir(parents=True, exist_ok=True)
+    tables = {}
     for table in sorted(path for path in arguments.results.glob("*/*") if path.is_dir()):
-        if found := list(pairs(table)):
-            name = f"{table.parent.name}-{table.name}"
-            draw(name, found, arguments.out / f"{name}.svg", arguments.resamples)
+        if changes := [pair.change(arguments.resamples) for pair in pairs(table)]:
+            draw(
+                f"{table.parent.name}-{table.name}",
+                changes,
+                plots / f"{table.parent.name}-{table.name}.svg",
+            )
+            tables[f"{table.parent.name}, {table.name}"] = changes
+    (arguments.out / "summary.md").write_text(summary(tables), encoding="utf-8")
 
 
 if __name__ == "__main__":

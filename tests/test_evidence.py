@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.evidence_plots import draw, pairs
+from scripts.evidence_plots import draw, pairs, summary, words
 from scripts.subset_lists import draw as draw_part
 from tests.training.test_evaluate import results
 from tests.training.tiny import sample, sample_list
+from training.compare import Difference
 from training.config import TrainingRun
 from training.reproduce.cells import to_plain
 from training.reproduce.comparison import recipe
@@ -71,9 +72,24 @@ def test_cells_are_drawn_against_their_partners_with_the_seeds_that_both_have(tm
     [pair] = pairs(table)
 
     assert pair.title == "CSL-CARE against CSL"
-    assert pair.seeds == "seeds 0, 2"
     assert [record["seed"] for record in pair.second] == [0, 2]
+    change = pair.change(resamples=20)
+    assert change.seeds == "0, 2"
     for out in (tmp_path / "a.svg", tmp_path / "b.svg"):
-        draw("set-table1", [pair], out, resamples=20)
+        draw("set-table1", [change], out)
     drawn = (tmp_path / "a.svg").read_text()
     assert drawn == (tmp_path / "b.svg").read_text()
+    [row] = [line for line in summary({"set, table1": [change]}).splitlines() if "CSL-CARE" in line]
+    accuracy = change.figures["mean_class_accuracy"]
+    assert row.startswith(f"| CSL-CARE against CSL | 0, 2 | **{100 * accuracy.mean:+.1f} (")
+    assert row.count("|") == 9  # title, seeds and six figures
+
+
+def test_a_difference_is_told_as_sure_where_all_seeds_agree():
+    low, high = 0.01, 0.09
+    assert words(Difference(0.05, low, high, (0.04, 0.06))) == "**+5.0 (1.0 to 9.0)** `++`"
+    assert words(Difference(0.05, low, high, (0.12, -0.02))) == "+5.0 (1.0 to 9.0) `+-`"
+    assert words(Difference(0.05, low, high, (0.1, 0.0))) == "+5.0 (1.0 to 9.0) `+0`"
+    assert words(Difference(0.05, low, high, (0.05,))) == "+5.0 (1.0 to 9.0) `+`"
+    assert words(Difference(-0.05, -0.1, 0.02, (-0.04, -0.06))) == "-5.0 (-10.0 to 2.0) `--`"
+    assert words(Difference(-1e-5, -1e-5, 0.0, (-1e-5,))) == "+0.0 (0.0 to 0.0) `0`"
