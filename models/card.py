@@ -13,6 +13,9 @@ from models.errors import BrokenModel
 
 NOTICE = "For research and teaching. Not a medical device; a score is no diagnosis."
 
+DIGITS = 6
+"""Decimals of a probability as it is published: beyond them, processors differ."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepts:
@@ -93,6 +96,10 @@ class ModelCard:
     distribution_sha256: str = ""
     training: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
+
+    def found(self, label: str, probability: float) -> bool:
+        """Whether a probability, as it is published, reaches its label's operating point."""
+        return round(float(probability), DIGITS) >= self.operating_points[label]
 
     def __post_init__(self) -> None:
         problems = [

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from imaging.image import MedicalImage, Voi
 from imaging.overlay import LONGEST_SIDE, encode, overlay, shrink
-from models.card import ModelCard
+from models.card import DIGITS, ModelCard
 from models.classifier import Classifier
 from models.distribution import UNLIKE
 from service.errors import BadOption
@@ -181,7 +181,7 @@ def _report(reading: Reading, request_id: str) -> ClassifyReport:
         predictions=[
             LabelReport(
                 label=label,
-                probability=round(probability, 6),
+                probability=round(probability, DIGITS),
                 operating_point=card.operating_points[label],
                 found=reading.found(label),
             )

@@ -39,7 +39,7 @@ from service.document import (
     pictures,
     refusals,
 )
-from service.errors import OURS, BadForm, handle_errors, refusal
+from service.errors import OURS, BadForm, defect, handle_errors, refusal
 from service.forms import (
     ClassifyOptions,
     ExplainOptions,
@@ -50,7 +50,7 @@ from service.forms import (
 from service.front_desk import FrontDesk
 from service.gate import gate
 from service.intake import use_intake
-from service.log import set_up_logs
+from service.log import log_unexpected, set_up_logs
 from service.metrics import exposition
 from service.prefix import Prefix
 from service.reading_room import Reading, ReadingRoom
@@ -68,7 +68,7 @@ from service.reports import (
 )
 from service.settings import Settings
 from service.short_way import Fork, Forms
-from service.waiting_room import WaitingRoom
+from service.waiting_room import Place, WaitingRoom
 
 WEB = Path(__file__).parent / "web"
 
@@ -154,20 +154,20 @@ class CareService:
         options: type[Options],
         work: Callable[[bytes, Options], Response],
     ) -> Response:
-        with self.waiting_room.place():
+        with self.waiting_room.place() as place:
             [data], chosen = await read_form(request, options, self.settings)
-            return await self.waiting_room.work(partial(work, data, chosen))
+            return await place.work(partial(work, data, chosen))
 
     async def answer_each(self, request: Request) -> BatchReport:
         """Read a request's pictures beside each other; a bad one costs none but itself."""
-        with self.waiting_room.place():
+        with self.waiting_room.place() as place:
             files, chosen = await read_form(
                 request, ClassifyOptions, self.settings, most_files=self.settings.max_batch
             )
-            return await self._each(request, files, chosen)
+            return await self._each(request, place, files, chosen)
 
     async def _each(
-        self, request: Request, files: list[bytes], chosen: ClassifyOptions
+        self, request: Request, place: Place, files: list[bytes], chosen: ClassifyOptions
     ) -> BatchReport:
         request_id = request.state.request_id
         items: list[BatchItem] = [BatchItem(status=0)] * len(files)
@@ -180,13 +180,17 @@ class CareService:
             except OURS as error:
                 status, report = refusal(error, request_id)
                 items[index] = BatchItem(status=status, error=report.error)
+            except Exception:
+                log_unexpected(request_id)
+                status, report = defect(request_id)
+                items[index] = BatchItem(status=status, error=report.error)
             else:
                 request.state.model = reading.classifier.card.name
                 items[index] = batch_item(reading, request_id)
 
         async with anyio.create_task_group() as tasks:
             for index in range(len(files)):
-                tasks.start_soon(self.waiting_room.work, partial(work, index))
+                tasks.start_soon(place.work, partial(work, index))
         return BatchReport(items=items, request_id=request_id)
 
 

@@ -154,11 +154,15 @@ async def _gone(request: Request, error: Exception) -> Response:
     return Response(status_code=499)
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    # The front desk writes the traceback to the log; the sender learns only where to look.
+def defect(request_id: str) -> tuple[HTTPStatus, ErrorReport]:
+    """Status and envelope of any other error, counted: the sender learns only where to look."""
     message = "something went wrong here; the log has the details under this request_id"
-    report = _envelope("internal_error", message, request.state.request_id)
-    return _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, report)
+    return HTTPStatus.INTERNAL_SERVER_ERROR, _envelope("internal_error", message, request_id)
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    # The front desk writes the traceback to the log.
+    return _answer(request, *defect(request.state.request_id))
 
 
 EXPECTED = (*OURS, HTTPException, ClientDisconnect)

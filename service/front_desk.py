@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
+from service.log import log_unexpected
 from service.metrics import count_request, request_durations
 
 LOG = logging.getLogger("care")
@@ -76,7 +77,7 @@ class FrontDesk:
                 await self.app.state.gate(scope, receive, answer)
             except Exception:
                 # Already answered in the envelope; here it is said to those who can mend it.
-                LOG.exception("failed unexpectedly", extra={"fields": {"request_id": request_id}})
+                log_unexpected(request_id)
         seconds = time.perf_counter() - start
         route = getattr(scope.get("route"), "path", "") or "-"
         key = state.get("key", "-")

@@ -3,6 +3,7 @@
 import json
 import logging
 import traceback
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import TracebackType
 
@@ -29,13 +30,24 @@ class JsonFormatter(logging.Formatter):
 
     def formatException(self, ei: ErrorInfo) -> str:  # noqa: N802 - logging's name
         """Where an error came from, and its kind. Its message may quote a patient's data."""
-        lines = []
-        error = ei[1]
-        while error is not None:
-            frames = "".join(traceback.format_tb(error.__traceback__))
-            lines.append(f"{frames}{type(error).__name__}")
-            error = error.__cause__ or error.__context__
-        return "\nwhile handling, or because of:\n".join(lines)
+        return "\nwhile handling, or because of:\n".join(_origins(ei[1]))
+
+
+def _origins(error: BaseException | None) -> Iterator[str]:
+    """Of an error, what caused it and all that a group holds: frames and kind."""
+    while error is not None:
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        yield f"{frames}{type(error).__name__}"
+        if isinstance(error, BaseExceptionGroup):
+            for one in error.exceptions:
+                yield from _origins(one)
+        error = error.__cause__ or error.__context__
+
+
+def log_unexpected(request_id: str) -> None:
+    """Write down an error that nobody expected, while it is handled."""
+    fields = {"request_id": request_id}
+    logging.getLogger("care").exception("failed unexpectedly", extra={"fields": fields})
 
 
 def set_up_logs() -> None:

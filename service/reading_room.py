@@ -73,10 +73,8 @@ class Reading:
 
     def found(self, label: str) -> bool:
         """Whether a label's probability reaches its operating point."""
-        card, prediction = self.classifier.card, self.prediction
-        return bool(
-            prediction.probabilities[prediction.index(label)] >= card.operating_points[label]
-        )
+        probability = self.prediction.probabilities[self.prediction.index(label)]
+        return self.classifier.card.found(label, probability)
 
 
 class ReadingRoom:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import TypeVar
 
 from service.crew import Crew
@@ -14,6 +15,35 @@ Result = TypeVar("Result")
 
 INERTIA = 0.9
 """Weight of the past in the running mean of how long the work on a picture takes."""
+
+
+class Place:
+    """One request's place in a waiting room. It waits while none of its pictures is worked on."""
+
+    def __init__(self, room: "WaitingRoom") -> None:
+        self._room = room
+        self._busy = 0
+        self._lock = Lock()
+
+    async def work(self, job: Callable[[], Result]) -> Result:
+        """Do one of the request's jobs as soon as there is a seat."""
+
+        def counted() -> Result:
+            self._count(1)
+            try:
+                return job()
+            finally:
+                self._count(-1)
+
+        return await self._room.seat(counted)
+
+    def _count(self, more: int) -> None:
+        with self._lock:
+            before, self._busy = self._busy, self._busy + more
+            if not before:
+                WAITING.dec()
+            if not self._busy:
+                WAITING.inc()
 
 
 class WaitingRoom:
@@ -35,7 +65,7 @@ class WaitingRoom:
         self._seconds = 0.5
 
     @contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self) -> Iterator[Place]:
         """Hold a place for one request. To be used on the event loop.
 
         Raises:
@@ -47,22 +77,20 @@ class WaitingRoom:
         self._taken += 1
         WAITING.inc()
         try:
-            yield
+            yield Place(self)
         finally:
             self._taken -= 1
             WAITING.dec()
 
-    async def work(self, job: Callable[[], Result]) -> Result:
+    async def seat(self, job: Callable[[], Result]) -> Result:
         """Do a job beside the event loop as soon as there is a seat."""
 
         def seated() -> Result:
             start = time.monotonic()
-            WAITING.dec()
             WORKING.inc()
             try:
                 return job()
             finally:
-                WAITING.inc()
                 WORKING.dec()
                 taken = time.monotonic() - start
                 self._seconds = INERTIA * self._seconds + (1 - INERTIA) * taken

@@ -36,7 +36,7 @@ def explained(row: Row, job: Job, card: ModelCard) -> list[str]:
     if isinstance(job.draw, Mapping):
         return list(job.draw.get(row["sha256"], ()))
     if job.draw == POSITIVE:
-        return [one for one in card.labels if row[f"p_{one}"] >= card.operating_points[one]]
+        return [one for one in card.labels if card.found(one, row[f"p_{one}"])]
     return list(job.draw)
 
 

@@ -15,6 +15,7 @@ from imaging.errors import ImagingError
 from imaging.image import Facts
 from imaging.overlay import shrink
 from imaging.reading import open_image
+from models.card import DIGITS
 from models.classifier import Classifier, Outputs, Prediction
 from models.errors import BrokenModel
 from models.store import load_card, load_one
@@ -23,9 +24,6 @@ from service.batch.evidence import OVERLAY_SIDE, keep_evidence
 from service.batch.files import File, read
 from service.batch.job import Job, Row, digest, error_row, text
 from service.batch.selection import excluded
-
-DIGITS = 6
-"""Decimals of a probability: beyond them, processors differ."""
 
 KNOWN = "known"
 """Status of a row that is not worked out, as one for this content is at hand."""

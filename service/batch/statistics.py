@@ -158,6 +158,7 @@ class Statistics:
     """
 
     def __init__(self, card: ModelCard) -> None:
+        self._card = card
         self.labels = {one: LabelStatistics(card.operating_points[one]) for one in card.labels}
         self.unlike = 0
         self.judged = 0
@@ -182,7 +183,7 @@ class Statistics:
         self.labels[row["label"]].top += 1
         for name, label in self.labels.items():
             score = row[f"p_{name}"]
-            label.found += score >= label.operating_point
+            label.found += self._card.found(name, score)
             # in millionths, which is what the table has: no rounding moves a score to a neighbour
             label.bins[min(round(score * MILLION) * BINS // MILLION, BINS - 1)] += 1
             label.highest.offer(score, number, file, row)

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+from service.log import JsonFormatter
+from service.reading_room import ReadingRoom
 from tests.service.pictures import film, png, square
 
 GOOD = png(square(100, 120, 20, 30))
 DARK = png(np.zeros((80, 90), np.uint8))
+PATIENT = "Canary^Patient"
 
 
 def batch(client, pictures, **options):
@@ -35,6 +38,32 @@ def test_one_bad_picture_of_sixteen_costs_exactly_one(client):
     assert [item["status"] for item in items] == [200] * 7 + [422] + [200] * 8
     assert items[7]["error"]["code"] == "unreadable"
     assert items[7]["result"] is None
+
+
+def test_a_mistake_of_ours_costs_its_own_picture_and_is_in_the_log(client, monkeypatch, caplog):
+    read = ReadingRoom.read
+
+    def stumble(room, data, options):
+        if data == DARK:
+            raise RuntimeError(PATIENT)
+        return read(room, data, options)
+
+    monkeypatch.setattr(ReadingRoom, "read", stumble)
+
+    answer = batch(client, [GOOD, DARK, GOOD], model="skin")
+
+    items = answer.json()["items"]
+    assert [item["status"] for item in items] == [200, 500, 200]
+    assert items[1]["error"]["code"] == "internal_error"
+    assert items[1]["error"]["request_id"] == answer.headers["X-Request-ID"]
+    [record] = [one for one in caplog.records if one.exc_info]
+    line = JsonFormatter().format(record)
+    assert "in stumble" in line
+    assert "RuntimeError" in line
+    assert PATIENT not in line
+    assert answer.headers["X-Request-ID"] in line
+    metrics = client.get("/metrics").text
+    assert 'care_errors_total{code="internal_error"}' in metrics
 
 
 def test_bad_pictures_stand_beside_good_ones_with_the_codes_they_have_alone(client):

@@ -1,0 +1,39 @@
+"""Who waits, who is worked on, and what the metrics say of both."""
+
+import asyncio
+from threading import Event
+
+from prometheus_client import REGISTRY
+
+from service.waiting_room import WaitingRoom
+
+
+def gauges() -> tuple[float | None, float | None]:
+    return REGISTRY.get_sample_value("care_waiting"), REGISTRY.get_sample_value("care_working")
+
+
+def test_a_request_of_many_pictures_waits_once_and_not_while_one_is_worked_on():
+    seats, seen, go = 2, [], Event()
+    room = WaitingRoom(seats, queue=4)
+
+    def job() -> None:
+        go.wait(10)
+        seen.append(gauges())
+
+    async def run() -> None:
+        before = gauges()
+        with room.place() as batch, room.place():
+            assert gauges() == (2, 0)
+            tasks = [asyncio.create_task(batch.work(job)) for _ in range(6)]
+            while gauges()[1] != seats:
+                await asyncio.sleep(0.01)
+            assert gauges() == (1, seats)  # the other request
+            go.set()
+            await asyncio.gather(*tasks)
+            assert gauges() == (2, 0)
+        assert gauges() == before == (0, 0)
+
+    asyncio.run(run())
+    room.close()
+    assert len(seen) == 6
+    assert min(waiting for waiting, _ in seen) == 1
