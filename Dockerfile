@@ -15,12 +15,14 @@ RUN apt-get update \
 
 WORKDIR /app
 COPY pyproject.toml constraints.txt README.md LICENSE ./
+# First what others wrote: a change of ours does not fetch it again.
+RUN pip install --no-cache-dir --constraint constraints.txt --editable ".[$EXTRA,batch]"
 COPY imaging/ imaging/
 COPY models/ models/
 COPY service/ service/
 COPY training/ training/
 COPY cli/ cli/
-RUN pip install --no-cache-dir --constraint constraints.txt --editable ".[$EXTRA,batch]"
+RUN pip install --no-cache-dir --no-deps --editable .
 
 RUN useradd --create-home care
 USER care

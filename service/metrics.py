@@ -51,7 +51,7 @@ BENTOML_SECONDS = Histogram(
     "bentoml_service_request_duration_seconds", "Likewise.", BENTOML, buckets=SECONDS
 )
 
-ERRORS = Counter("care_errors", "Requests refused or failed, by error code.", ["code"])
+ERRORS = Counter("care_errors", "Requests, and pictures of a batch request, refused or failed, by error code.", ["code"])
 
 PREDICTIONS = Counter(
     "care_predictions", "Pictures classified, by model and most probable label.", ["model", "label"]
@@ -86,7 +86,7 @@ BATCH_SIZE = Histogram(
 
 WAITING = Gauge(
     "care_waiting",
-    "Requests that have arrived, or are arriving, and are not yet worked on.",
+    "Requests that have arrived, or are arriving, and of which no picture is worked on.",
 )
 
 WORKING = Gauge("care_working", "Pictures worked on now.")

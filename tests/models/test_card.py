@@ -111,3 +111,12 @@ def test_a_model_is_claimed_by_modality_or_sop_class_and_never_by_silence():
     assert SKIN.claims(film(modality="OT", sop_class=SKIN.sop_classes[0]))
     assert not CHEST.claims(film())
     assert not SKIN.claims(film(modality="CR"))
+
+
+@pytest.mark.parametrize(
+    ("probability", "found"), [(0.5, True), (0.4999996, True), (0.4999994, False)]
+)
+def test_what_is_found_is_judged_by_the_number_that_is_published(tmp_path, probability, found):
+    card = ModelCard.load(square_model(tmp_path) / "card.json")
+    assert card.operating_points["square"] == 0.5
+    assert card.found("square", probability) is found
