@@ -353,11 +353,15 @@ class _Inflated(_Metered):
     def reach(self, end: int) -> None:
         """Inflate up to a position, or to the end of the stream."""
         at, have = self.tell(), self.seek(0, SEEK_END)
-        while have < end and self._packed:
+        # whether bytes are left says nothing: the last may be padding, or be within zlib already
+        while have < end and not self._inflater.eof:
             if have >= self._most:
                 raise ImageTooLarge(f"inflates to more than {self._most >> 20} MB")
             step = max(INFLATED_AT_ONCE, min(end, self._most) - have)
-            have += self.write(self._inflater.decompress(self._packed, step))
+            inflated = self._inflater.decompress(self._packed, step)
+            if not inflated:
+                break
+            have += self.write(inflated)
             self._packed = self._inflater.unconsumed_tail
         self.seek(at)
 

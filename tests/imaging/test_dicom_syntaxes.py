@@ -15,6 +15,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from imaging.dicom_header import INFLATED_AT_ONCE
 from imaging.errors import UnreadableImage
 from imaging.reading import open_image, read_image
 from tests.factories import (
@@ -85,6 +86,26 @@ def test_a_deflated_file_is_inflated(dataset):
     expected = read_image(as_bytes(dataset)).pixels
 
     np.testing.assert_array_equal(read_image(as_bytes_deflated(dataset)).pixels, expected)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("behind", [b"", b"\0", b"\0\0"])
+def test_a_deflated_film_of_several_steps_ends_with_its_stream(behind):
+    # an odd stream is padded with a zero (PS3.5 A.5)
+    film = make_film(1000, 800)
+    assert film.nbytes > INFLATED_AT_ONCE
+
+    picture = read_image(as_bytes_deflated(make_dicom(film)) + behind)
+
+    np.testing.assert_array_equal(picture.pixels, read_image(as_bytes(make_dicom(film))).pixels)
+
+
+def test_a_deflated_film_is_inflated_to_its_end_wherever_a_step_ends(monkeypatch):
+    data = as_bytes_deflated(make_dicom(np.zeros((66, 66), np.uint8)))
+
+    for step in range(4400, 5000):  # zlib may have read everything and yet have more to say
+        monkeypatch.setattr("imaging.dicom_header.INFLATED_AT_ONCE", step)
+        assert not read_image(data).pixels.any()
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
