@@ -172,27 +172,27 @@ def _native(
         raise UnsupportedImage("uncompressed YBR_PARTIAL_420")
     bits = count * form.allocated
     first, last = index * bits, (index + 1) * bits
+    # bytes in 16-bit words (OW) come swapped in big endian (PS3.5 8.1.1)
+    swapped = form.allocated == 8 and not header.little_endian and _is_word(header)
+    end = (last + 15) // 16 * 2 if swapped else (last + 7) // 8
     present = len(header.body) - header.start
     if header.length is None:
         raise UnreadableImage(f"encapsulated pixel data, but the syntax is {header.syntax.name}")
-    if (last + 7) // 8 > min(header.length, present):
+    if end > min(header.length, present):
         raise UnreadableImage(
-            f"truncated: {min(header.length, present)} of {(last + 7) // 8} bytes of pixel data"
+            f"truncated: {min(header.length, present)} of {end} bytes of pixel data"
         )
     if form.allocated == 1:
-        packed = np.frombuffer(
-            header.body, np.uint8, (last + 7) // 8 - first // 8, header.start + first // 8
-        )
+        packed = np.frombuffer(header.body, np.uint8, end - first // 8, header.start + first // 8)
         codes = np.unpackbits(packed, bitorder="little")[first % 8 :][:count]
         return _shaped(codes, form), replace(form, shift=0)
     kind = "f" if form.floating else "u"
     order = "<" if header.little_endian else ">"
     start = header.start + first // 8
-    if form.allocated == 8 and not header.little_endian and _is_word(header):
-        # Bytes in 16-bit words (OW) come swapped in big endian (PS3.5 8.1.1).
-        even = start - (start - header.start) % 2
-        words = np.frombuffer(header.body, ">u2", min((count + 2) // 2, (present // 2)), even)
-        codes = words.astype("<u2").view(np.uint8)[start - even :][:count]
+    if swapped:
+        odd = first // 8 % 2  # the frame begins within a word
+        words = np.frombuffer(header.body, ">u2", -(-(odd + count) // 2), start - odd)
+        codes = words.astype("<u2").view(np.uint8)[odd:][:count]
     else:
         codes = np.frombuffer(header.body, f"{order}{kind}{form.allocated // 8}", count, start)
         if not header.little_endian:

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     JPEG2000,
     ExplicitVRBigEndian,
@@ -200,6 +201,34 @@ def test_the_chosen_frame_is_the_one_decoded(pixels, syntax):
         np.testing.assert_array_equal(
             read_image(data, frame=frame).pixels, read_image(single).pixels
         )
+
+
+def big_endian_words(frames: np.ndarray) -> Dataset:
+    """Frames of 8 bits as big endian OW: words of 16 bits, their bytes swapped (PS3.5 8.1.1)."""
+    dataset = make_dicom(frames, frames=len(frames), syntax=ExplicitVRBigEndian)
+    dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").byteswap().tobytes()
+    dataset["PixelData"].VR = "OW"
+    return dataset
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+@pytest.mark.parametrize(("rows", "columns"), [(4, 2), (3, 3)])
+def test_each_frame_of_big_endian_words_of_two_pixels_is_decoded(frames, rows, columns):
+    pixels = np.random.default_rng(0).integers(0, 256, (frames, rows, columns), np.uint8)
+    data = as_bytes(big_endian_words(pixels))
+
+    for frame in range(1, frames + 1):
+        single = as_bytes(make_dicom(pixels[frame - 1]))
+        np.testing.assert_array_equal(
+            read_image(data, frame=frame).pixels, read_image(single).pixels
+        )
+
+
+def test_half_a_word_of_big_endian_pixels_is_a_truncated_file():
+    data = as_bytes(big_endian_words(np.zeros((1, 3, 3), np.uint8)))
+
+    with pytest.raises(UnreadableImage, match="truncated: 9 of 10 bytes"):
+        read_image(data[:-1])
 
 
 def test_a_compressed_picture_of_another_size_than_the_header_says_is_refused():
