@@ -127,6 +127,8 @@ def _png_header(data: bytes) -> tuple[int, int, int, int | None]:
         if not seen and (name != b"IHDR" or length != 13):
             raise UnreadableImage("a damaged PNG: does not start with its size")
         if name == b"IHDR":
+            if seen:
+                raise UnreadableImage("a damaged PNG: says its size twice")
             width, height, depth, color = struct.unpack_from(">IIBB", body)
             if depth not in PNG_DEPTHS.get(color, ()):
                 raise UnreadableImage(f"a damaged PNG: {depth} bits of color type {color}")

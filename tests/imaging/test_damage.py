@@ -1,7 +1,9 @@
 """Cut and damaged files end in a picture or an ImagingError: no other exception, hang or crash."""
 
+import struct
 import subprocess
 import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from tests.factories import (
     make_color,
     make_dicom,
     make_film,
+    png_chunk,
 )
 from tests.imaging.dcmtk import dcmtk
 
@@ -74,6 +77,27 @@ def try_all(cases: list[bytes]) -> None:
 def test_damage_ends_in_a_picture_or_in_our_error(name, data):
     try_all([data])
     try_all(damaged(data, 120, seed=len(name)))
+
+
+def test_a_png_of_damaged_chunks_ends_in_a_picture_or_in_our_error():
+    rng = np.random.default_rng(0)
+    sound = [
+        (b"IHDR", struct.pack(">IIBBBBB", 9, 4, 8, 0, 0, 0, 0)),
+        (b"eXIf", b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)),
+        (b"tRNS", b"\0\7"),
+        (b"IDAT", zlib.compress(bytes(40))),
+        (b"IEND", b""),
+    ]
+    cases = []
+    for _ in range(300):
+        # some twice, some not, one cut, and the checksums of all are right
+        chunks = [sound[place] for place in sorted(rng.integers(0, len(sound), 6))]
+        cut = rng.integers(len(chunks))
+        name, body = chunks[cut]
+        chunks[cut] = name, body[: rng.integers(len(body) + 1)]
+        packed = [png_chunk(*chunk) for chunk in sound[:1] + chunks]
+        cases.append(b"".join([b"\x89PNG\r\n\x1a\n", *packed]))
+    try_all(cases)
 
 
 @pytest.mark.parametrize("option", ["+eb", "+ee", "+es", "+ep", "+el", "+e1"])

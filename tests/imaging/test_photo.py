@@ -192,6 +192,14 @@ def test_a_png_with_a_wrong_checksum_is_refused():
         open_image(bytes(data))
 
 
+@pytest.mark.parametrize("again", [b"", header(64, 48, 8, 0), header(9, 9, 16, 2)])
+def test_a_png_that_says_its_size_twice_is_refused(again):
+    data = raw_png(header(64, 48, 8, 0), [bytes(64)] * 48, png_chunk(b"IHDR", again))
+
+    with pytest.raises(UnreadableImage, match="says its size twice"):
+        open_image(data)
+
+
 @pytest.mark.parametrize(
     ("size", "depth", "color", "words"),
     [
