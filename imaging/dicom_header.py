@@ -27,6 +27,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from imaging import terms
 from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage, foreign_errors
 from imaging.image import Facts
 
@@ -400,9 +401,9 @@ def check(header: Header, max_megapixels: float) -> None:
 
 
 def facts(header: Header) -> Facts:
-    """What the header says about the picture."""
+    """What the header says about the picture, in no words but those of the standard."""
     sop_class = _sop_class(header)
-    modality = header.text("Modality") or MODALITIES.get(sop_class, "")
+    modality = terms.modality(header.text("Modality")) or MODALITIES.get(sop_class, "")
     return Facts(
         kind="dicom",
         width=header.integer("Columns") or 0,
@@ -410,33 +411,36 @@ def facts(header: Header) -> Facts:
         frames=max(1, header.integer("NumberOfFrames") or 1),
         modality=modality,
         body_part=_body_part(header),
-        view=header.text("ViewPosition") or _implied_view(header, modality),
+        view=terms.view(header.text("ViewPosition")) or _implied_view(header, modality),
         sop_class=sop_class,
-        sop_instance=_valid_uid(header, "SOPInstanceUID"),
-        series=_valid_uid(header, "SeriesInstanceUID"),
-        study=_valid_uid(header, "StudyInstanceUID"),
+        sop_instance=_valid_uid(header.dataset, "SOPInstanceUID"),
+        series=_valid_uid(header.dataset, "SeriesInstanceUID"),
+        study=_valid_uid(header.dataset, "StudyInstanceUID"),
         syntax=header.syntax.name if header.syntax.is_transfer_syntax else "",
     )
 
 
-def _valid_uid(header: Header, keyword: str) -> str:
+def _valid_uid(dataset: Dataset, keyword: str) -> str:
     """A UID, if it is one: anything else may be a name, or meant to be run by who reads a table."""
-    found = value(header.dataset, keyword)
-    return str(found) if isinstance(found, UID) and found.is_valid else ""
+    found = value(dataset, keyword)
+    valid = isinstance(found, UID) and found.is_valid and re.match(r"[012]\.", found)
+    return str(found) if valid else ""
 
 
 def _sop_class(header: Header) -> str:
     """SOP class, from the file's meta header where the data set does not say (as in a DICOMDIR)."""
-    uid = value(header.dataset, "SOPClassUID")
+    uid = _valid_uid(header.dataset, "SOPClassUID")
     if not uid and hasattr(header.dataset, "file_meta"):
-        uid = value(header.dataset.file_meta, "MediaStorageSOPClassUID")
-    return str(uid or "")
+        uid = _valid_uid(header.dataset.file_meta, "MediaStorageSOPClassUID")
+    return uid
 
 
 def _body_part(header: Header) -> str:
     """BodyPartExamined; or what a code says, where that is no code string (PS3.5 6.2)."""
     stated = header.text("BodyPartExamined")
-    return stated if re.search("[A-Z]", stated) else _coded_region(header) or stated
+    if not re.search("[A-Z]", stated):
+        stated = _coded_region(header) or stated
+    return terms.body_part(stated)
 
 
 def _coded_region(header: Header) -> str:

@@ -44,7 +44,9 @@ class Voi:
 class Facts:
     """What the header of a file says about its picture; never who is on it.
 
-    DICOM attributes are upper-case and stripped; "" where the file is silent or is no DICOM.
+    DICOM attributes are upper-case and stripped; "" where the file is silent or is no DICOM. What
+    they state in words that the standard does not know is not told, as it may be a name: it is
+    "OTHER" in modality, body part and view (see terms.py).
 
     Attributes:
         kind: "dicom", "png", "jpeg", "tiff" or "bmp".
@@ -52,12 +54,12 @@ class Facts:
         height: Rows of the upright picture, in pixels.
         frames: How many frames the file holds.
         modality: Modality (0008,0060), such as "DX".
-        body_part: BodyPartExamined (0018,0015), such as "CHEST"; where that is missing or no code
-            string, what the code in AnatomicRegionSequence (0008,2218) means.
+        body_part: Body parts named in BodyPartExamined (0018,0015), such as "CHEST"; where that is
+            missing or no code string, in what the code in AnatomicRegionSequence (0008,2218) means.
         view: ViewPosition (0018,5101), such as "PA"; "LATERAL" where only the view code or the
             patient orientation says so.
-        sop_class: SOPClassUID (0008,0016).
-        sop_instance: SOPInstanceUID (0008,0018); this and the next two only if valid (PS3.5 9.1).
+        sop_class: SOPClassUID (0008,0016); this and the next three only if valid (PS3.5 9.1).
+        sop_instance: SOPInstanceUID (0008,0018).
         series: SeriesInstanceUID (0020,000E).
         study: StudyInstanceUID (0020,000D).
         syntax: Name of the TransferSyntaxUID (0002,0010), such as "JPEG 2000 Image Compression".

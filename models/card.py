@@ -1,11 +1,11 @@
 """The card that travels with a model: everything that is not weights."""
 
 import json
-import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
+from imaging import terms
 from imaging.errors import UnsuitableImage
 from imaging.image import Facts
 from imaging.preprocessing import Preprocessing
@@ -21,7 +21,8 @@ DIGITS = 6
 class Accepts:
     """Which DICOM files a model was made for. Photographs say nothing of themselves and pass.
 
-    An attribute a file is silent about contradicts nothing. An empty tuple here asks nothing.
+    An attribute a file is silent about contradicts nothing. An empty tuple here asks nothing. Words
+    are those of the standard (imaging/terms.py): of a file no others are known.
 
     Attributes:
         modalities: Modality (0008,0060) values that identify a suitable picture.
@@ -35,18 +36,27 @@ class Accepts:
     body_parts: tuple[str, ...] = ()
     views: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for entry, words, is_known in (
+            ("modalities", self.modalities, terms.MODALITIES.__contains__),
+            ("body_parts", self.body_parts, terms.BODY_PARTS.__contains__),
+            ("views", self.views, terms.is_view),
+        ):
+            if unknown := [word for word in words if not is_known(word)]:
+                raise BrokenModel(f"accepts: {entry} has {unknown[0]!r}, expected words of DICOM")
+
     def contradiction(self, facts: Facts) -> str | None:
         """What in a picture's header speaks against the model: found and expected; or None."""
         if facts.kind != "dicom":
             return None
         if facts.modality and not self.claims(facts) and (self.modalities or self.sop_classes):
-            return f"modality is {facts.modality}, expected {_either(self.modalities)}"
-        words = set(re.findall("[A-Z]+", facts.body_part))
-        stated = any(map(str.isalnum, facts.body_part))  # in letters of any language
-        if self.body_parts and stated and not words & set(self.body_parts):
-            return f"body part is {facts.body_part}, expected {_either(self.body_parts)}"
+            return f"modality is {terms.told(facts.modality)}, expected {_either(self.modalities)}"
+        stated = facts.body_part.split()
+        if self.body_parts and stated and not set(stated) & set(self.body_parts):
+            found = terms.told(facts.body_part)
+            return f"body part is {found}, expected {_either(self.body_parts)}"
         if self.views and facts.view and facts.view not in self.views:
-            return f"view is {facts.view}, expected {_either(self.views)}"
+            return f"view is {terms.told(facts.view)}, expected {_either(self.views)}"
         return None
 
     def claims(self, facts: Facts) -> bool:

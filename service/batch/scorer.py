@@ -1,7 +1,6 @@
 """Files in, one row each out. Whoever calls it, the rows are the same."""
 
 import hashlib
-import re
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -27,9 +26,6 @@ from service.batch.selection import excluded
 
 KNOWN = "known"
 """Status of a row that is not worked out, as one for this content is at hand."""
-
-CODE = re.compile(r"[A-Z0-9_ ]{1,16}")
-"""A code string of DICOM (PS3.5 6.2)."""
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -196,7 +192,7 @@ def _named(facts: Facts) -> Row:
         "sop_instance_uid": facts.sop_instance,
         "series_instance_uid": facts.series,
         "study_instance_uid": facts.study,
-        "modality": facts.modality if CODE.fullmatch(facts.modality) else "",
+        "modality": facts.modality,
     }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from imaging import terms
 from imaging.image import Facts
 from service.batch.errors import BatchError
 
@@ -34,10 +35,11 @@ def excluded(facts: Facts, include: Wanted, exclude: Wanted) -> str | None:
     """
     for key, values in include.items():
         if (found := getattr(facts, key)) not in values:
-            return f"{_name(key)} is {found or 'not stated'}, included: {', '.join(values)}"
+            said = terms.told(found) or "not stated"
+            return f"{_name(key)} is {said}, included: {', '.join(values)}"
     for key, values in exclude.items():
         if (found := getattr(facts, key)) in values:
-            return f"{_name(key)} is {found}, excluded"
+            return f"{_name(key)} is {terms.told(found)}, excluded"
     return None
 
 

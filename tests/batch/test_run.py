@@ -230,9 +230,34 @@ def test_a_row_says_which_instance_it_is_about_and_nothing_of_the_patient(
     assert (good["series_instance_uid"], good["study_instance_uid"]) == ("1.2.3.4", "1.2.3")
     assert good["modality"] == "DX"
     assert {row["study_instance_uid"] for row in hostile} == {""}
-    assert {row["modality"] for row in hostile} == {""}
+    assert {row["modality"] for row in hostile} == {"OTHER"}
     written = out.read_text() + out.with_name("scores.csv.run.json").read_text()
     assert not re.search("canary|19991231", written, re.IGNORECASE)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+@pytest.mark.parametrize("force", [False, True])
+def test_a_name_where_none_belongs_is_in_no_row(job: Job, tmp_path: Path, out: Path, force: bool):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for keyword in ("Modality", "BodyPartExamined", "ViewPosition", "SOPClassUID"):
+        film = make_dicom(make_film(), **{keyword: "CANARY^BIRDIE"})
+        film.save_as(folder / f"{keyword}.dcm", enforce_file_format=True)
+    suitable = Accepts(modalities=("DX",), body_parts=("CHEST",), views=("PA",))
+    square_model(job.models, "chest", accepts=suitable)
+    job = dataclasses.replace(job, model="chest", force=force)
+    page = tmp_path / "summary.html"
+
+    for wishes in ({}, {"include": {"sop_class": ("1.2",)}}, {"include": {"view": ("PA",)}}):
+        score(folder, dataclasses.replace(job, **wishes), out, summary=page)
+
+        errors = {Path(row["file"]).stem: row["error"] for row in read_rows(out)}
+        assert not re.search("canary|birdie", out.read_text() + page.read_text(), re.IGNORECASE)
+        out.unlink()
+
+    assert errors["ViewPosition"] == "view is none of the known ones, included: PA"
+    assert errors["BodyPartExamined"].endswith("is none of the known ones, expected CHEST")
+    assert errors["Modality"].endswith("is none of the known ones, expected DX")
 
 
 def test_the_record_says_how_the_table_was_made(films: Path, job: Job, out: Path, monkeypatch):

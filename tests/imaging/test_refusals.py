@@ -274,12 +274,16 @@ def test_a_lateral_view_is_known_by_its_code_in_any_language(value):
     ("stated", "value", "meaning", "body_part"),
     [
         (None, "72696002", "Knee", "KNEE"),
-        (None, "72696002", "膝", "膝"),
+        (None, "72696002", "膝", "OTHER"),
+        (None, "", "Knee of Doe, Jane", "KNEE"),
+        ("CHEST_PA", "", "", "CHEST"),
+        ("UPPER THORAX", "", "", "THORAX"),
+        ("", "", "胸部CHEST", "CHEST"),
         ("", "T-D3000", "Brustkorb", "CHEST"),
         (None, codes.cid4031.Chest.value, "胸部", "CHEST"),
         (None, codes.cid4009.Chest.value, "Poitrine", "CHEST"),
         ("-", "T-D3000", "Brustkorb", "CHEST"),
-        ("-", "", "", "-"),
+        ("-", "", "", ""),
         ("HAND", "T-D3000", "Chest", "HAND"),
     ],
 )

@@ -88,6 +88,20 @@ def test_a_film_that_contradicts_the_model_is_refused(client, attributes, found,
     assert expected in answer.json()["error"]["message"]
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+@pytest.mark.parametrize("force", ["false", "true"])
+@pytest.mark.parametrize("keyword", ["Modality", "BodyPartExamined", "ViewPosition", "SOPClassUID"])
+def test_a_name_where_none_belongs_is_in_no_answer(client, keyword, force):
+    misused = film(square(200, 160, 20, 30), **{keyword: "Canary^Birdie"})
+
+    answer = classify(client, misused, model="chest", force=force)
+
+    assert "canary" not in answer.text.lower()
+    if keyword != "SOPClassUID":
+        assert answer.status_code == (200 if force == "true" else 422)
+        assert "is none of the known ones, expected " in answer.text
+
+
 def test_a_lateral_film_finds_its_model_and_is_refused_by_it(client):
     lateral = film(square(200, 160, 20, 30), ViewPosition="LL")
 
