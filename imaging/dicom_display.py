@@ -1,10 +1,11 @@
 """Stored values → brightness: the grayscale and color pipelines of DICOM PS3.4 N.2.
 
 Up to 16 bits the whole pipeline is computed once per possible stored value and written down as a
-table; the picture is then one look-up per pixel.
+table; the picture is then one look-up per pixel. Beyond that it is computed for some rows at a
+time: as numbers of 64 bits a whole film would take many times its memory.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import isfinite
 from typing import Literal, NamedTuple
@@ -37,6 +38,9 @@ YBR_PARTIAL = np.array(
 
 Transform = Callable[[np.ndarray], np.ndarray]
 
+PIXELS_AT_ONCE = 1 << 16
+"""How many pixels of more than 16 bits are computed at a time, each in some 40 bytes."""
+
 
 class _Shades(NamedTuple):
     """What makes shades of gray, in [0, 1], of values, and how `Voi` tells it."""
@@ -62,13 +66,13 @@ def grayscale(
     shades = _window(header, index, chosen)
     inverted = _is_inverted(form, header)
     if codes.dtype.itemsize > 2:
-        meaning = _values(codes, form)
-        values = modality(meaning)
         if shades is None:
-            finite = np.isfinite(values)
-            unpadded = finite & ~_padding(meaning, form, header)
-            shades = _range(values[unpadded], values[finite], _shape(header, index))
-        pixels = _bytes(shades.transform(np.nan_to_num(values)), inverted)
+            shades = _range(*_extremes(codes, form, header, modality), _shape(header, index))
+        transform = shades.transform
+        pixels = _in_blocks(
+            codes,
+            lambda some: _bytes(transform(np.nan_to_num(modality(_values(some, form)))), inverted),
+        )
         return pixels, Voi(shades.window, shades.source, inverted)
     every = np.arange(1 << (8 * codes.itemsize), dtype=np.uint32).astype(codes.dtype)
     meaning = _values(every, form)
@@ -79,6 +83,41 @@ def grayscale(
         shades = _range(brightness[unpadded], brightness[present], _shape(header, index))
     pixels = cv2.LUT(codes, _bytes(shades.transform(brightness), inverted))
     return pixels, Voi(shades.window, shades.source, inverted)
+
+
+def _in_blocks(codes: np.ndarray, transform: Transform) -> np.ndarray:
+    """What `transform` makes of all codes, uint8, in their shape; it sees some rows at a time."""
+    pixels = np.empty(codes.shape, np.uint8)
+    for rows in _blocks(codes):
+        pixels[rows] = transform(codes[rows])
+    return pixels
+
+
+def _blocks(codes: np.ndarray) -> Iterator[slice]:
+    """Rows of `PIXELS_AT_ONCE`, or one row that is longer."""
+    step = max(1, PIXELS_AT_ONCE // codes.shape[1])
+    for first in range(0, codes.shape[0], step):
+        yield slice(first, first + step)
+
+
+def _extremes(
+    codes: np.ndarray, form: PixelFormat, header: Header, modality: Transform
+) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest and the largest value of each block: without padding, and with it.
+
+    No infinity and no NaN is among them; where there is no such pixel, there is no value.
+    """
+    film: list[float] = []
+    every: list[float] = []
+    for rows in _blocks(codes):
+        meaning = _values(codes[rows], form)
+        values = modality(meaning)
+        finite = np.isfinite(values)
+        unpadded = finite & ~_padding(meaning, form, header)
+        for found, chosen in ((film, unpadded), (every, finite)):
+            if chosen.any():
+                found += [values[chosen].min(), values[chosen].max()]
+    return np.array(film), np.array(every)
 
 
 def _values(codes: np.ndarray, form: PixelFormat) -> np.ndarray:
@@ -261,7 +300,9 @@ def _to_bytes(codes: np.ndarray, form: PixelFormat) -> np.ndarray:
     """Scale codes of any depth to uint8."""
     top = (1 << form.stored) - 1
     if codes.dtype.itemsize > 2:
-        return np.rint(_values(codes, form) * (255 / top)).astype(np.uint8)
+        return _in_blocks(
+            codes, lambda some: np.rint(_values(some, form) * (255 / top)).astype(np.uint8)
+        )
     every = np.arange(1 << (8 * codes.itemsize), dtype=np.uint32).astype(codes.dtype)
     return cv2.LUT(codes, np.rint(_values(every, form) * (255 / top)).astype(np.uint8))
 

@@ -1,5 +1,6 @@
 """Grayscale DICOM → brightness, against pydicom's and highdicom's float pipelines."""
 
+import tracemalloc
 from dataclasses import replace
 
 import highdicom
@@ -8,6 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from imaging.dicom_display import PIXELS_AT_ONCE
 from imaging.errors import WindowNotFound
 from imaging.image import Window
 from imaging.reading import open_image, read_image
@@ -290,6 +292,58 @@ def test_padding_of_floating_point_pixels_takes_no_part_in_the_range(kind, limit
     ours = read_image(as_bytes(floating(film, **attributes))).pixels
 
     np.testing.assert_array_equal(ours[12:], expected)
+
+
+def wide_films() -> dict[str, bytes]:
+    """Films of more than 16 bits, some rows of them nothing but padding, NaN or infinite."""
+    film = make_film(61, 47, bits=31)
+    film[:5] = 7
+    signed = make_film(61, 47, bits=20).astype(np.int32) - (1 << 19)
+    real = make_film(61, 47).astype(np.float32) * np.float32(1.37)
+    real[20:24], real[30], real[31] = np.nan, np.inf, -np.inf
+    window = {"WindowCenter": 2.0**29, "WindowWidth": 2.0**30}
+    color = np.stack([film, film[::-1], film[:, ::-1]], axis=-1)
+    return {
+        "range": as_bytes(make_dicom(film)),
+        "padded": as_bytes(make_dicom(film, PixelPaddingValue=7, photometric="MONOCHROME1")),
+        "window": as_bytes(make_dicom(film, RescaleSlope=0.37, RescaleIntercept=-12, **window)),
+        "sigmoid": as_bytes(make_dicom(film, VOILUTFunction="SIGMOID", **window)),
+        "signed": as_bytes(make_dicom(signed, bits_stored=20)),
+        "table": as_bytes(make_dicom(signed, VOILUTSequence=lut_item(np.arange(4096)))),
+        "real": as_bytes(floating(real)),
+        "double": as_bytes(floating(real.astype(np.float64))),
+        "color": as_bytes(make_dicom(color)),
+        "color in planes": as_bytes(make_dicom(color, planar=1)),
+    }
+
+
+@pytest.mark.parametrize(("name", "data"), wide_films().items())
+def test_pixels_computed_in_blocks_are_those_of_the_whole_frame(name, data, monkeypatch):
+    seen = []
+    for at_once in (1 << 30, 1 << 16, 47 * 7, 1):  # the whole frame, twice; seven rows; one row
+        monkeypatch.setattr("imaging.dicom_display.PIXELS_AT_ONCE", at_once)
+        seen.append(read_image(data))
+
+    for image in seen[1:]:
+        np.testing.assert_array_equal(image.pixels, seen[0].pixels)
+        assert image.voi == seen[0].voi
+
+
+@pytest.mark.parametrize("windowed", [False, True])
+@pytest.mark.parametrize("kind", [np.uint32, np.float32, np.float64])
+def test_pixels_of_many_bits_take_little_memory_beside_the_film(kind, windowed):
+    film = make_film(1500, 1500, bits=20).astype(kind)
+    dataset = make_dicom(film) if kind is np.uint32 else floating(film)
+    if windowed:
+        dataset.WindowCenter, dataset.WindowWidth = 2**19, 2**20
+    file = open_image(as_bytes(dataset))
+
+    tracemalloc.start()
+    file.read()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert most < 2 * film.size + 40 * PIXELS_AT_ONCE
 
 
 def test_a_picture_of_nothing_but_padding_has_one_brightness():
