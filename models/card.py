@@ -43,7 +43,9 @@ class Accepts:
             ("views", self.views, terms.is_view),
         ):
             if unknown := [word for word in words if not is_known(word)]:
-                raise BrokenModel(f"accepts: {entry} has {unknown[0]!r}, expected words of DICOM")
+                raise BrokenModel(
+                    f"accepts: {entry} has {unknown[0]!r}, expected one of imaging/terms.py"
+                )
 
     def contradiction(self, facts: Facts) -> str | None:
         """What in a picture's header speaks against the model: found and expected; or None."""
@@ -63,14 +65,20 @@ class Accepts:
         """Whether modality or SOP class positively name a picture of the model's kind."""
         return facts.modality in self.modalities or facts.sop_class in self.sop_classes
 
-    def check(self, facts: Facts) -> None:
+    def check(self, facts: Facts, *, force: bool = False) -> str | None:
         """Refuse a picture whose header contradicts the model.
+
+        Args:
+            facts: What the header says.
+            force: Not to refuse it, but to say what is overridden.
 
         Raises:
             UnsuitableImage: With what was found and what was expected.
         """
-        if problem := self.contradiction(facts):
+        problem = self.contradiction(facts)
+        if problem and not force:
             raise UnsuitableImage(f"not suitable for this model: {problem}")
+        return problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,11 @@ BENTOML_SECONDS = Histogram(
     "bentoml_service_request_duration_seconds", "Likewise.", BENTOML, buckets=SECONDS
 )
 
-ERRORS = Counter("care_errors", "Requests, and pictures of a batch request, refused or failed, by error code.", ["code"])
+ERRORS = Counter(
+    "care_errors",
+    "Requests, and pictures of a batch request, refused or failed, by error code.",
+    ["code"],
+)
 
 PREDICTIONS = Counter(
     "care_predictions", "Pictures classified, by model and most probable label.", ["model", "label"]

@@ -141,7 +141,7 @@ class ReadingRoom:
             classifier = (
                 self._fitting(file.facts) if options.model is None else self.named(options.model)
             )
-            overridden = _check(classifier, file, force=options.force)
+            overridden = classifier.card.accepts.check(file.facts, force=options.force)
             # Now: it brings into the caches what is read next.
             sha256 = hashlib.sha256(data).hexdigest()
             image = file.read(options.frame, options.window)
@@ -253,11 +253,3 @@ class ReadingRoom:
 
     def _names(self) -> str:
         return ", ".join(self.classifiers) or "none"
-
-
-def _check(classifier: Classifier, file: ImageFile, *, force: bool) -> str | None:
-    """Refuse a file that contradicts the model; if forced, say what was overridden instead."""
-    if force:
-        return classifier.card.accepts.contradiction(file.facts)
-    classifier.card.accepts.check(file.facts)
-    return None

@@ -119,7 +119,7 @@ class Scorer:
         row |= _named(opened.facts)
         if reason := excluded(opened.facts, self.job.include, self.job.exclude):
             return row | _skipped(reason) | _cost(time.perf_counter() - start)
-        forced = self._accept(opened.facts)
+        forced = self.card.accepts.check(opened.facts, force=self.job.force)
         picture = opened.read(self.job.frame)
         square, placement = self.card.preprocessing(picture)
         drawn = self.job.overlays or self.job.captures
@@ -177,13 +177,6 @@ class Scorer:
         if said := {code: words for code, words in remarks.items() if words}:
             row |= {"error_code": next(iter(said)), "error": "; ".join(said.values())}
         return row | _cost(one.seconds + seconds + time.perf_counter() - start)
-
-    def _accept(self, facts: Facts) -> str | None:
-        """Refuse a file that contradicts the model; if forced, say what was overridden instead."""
-        if self.job.force:
-            return self.card.accepts.contradiction(facts)
-        self.card.accepts.check(facts)
-        return None
 
 
 def _named(facts: Facts) -> Row:

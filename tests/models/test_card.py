@@ -47,7 +47,10 @@ def test_a_card_is_read_as_it_was_written(tmp_path):
         ({"operating_points": {"dark": 0.5, "square": 50}}, "operating points from 0 to 1"),
         ({"operating_points": {"dark": 0.5, "square": "high"}}, "must be an object of numbers"),
         ({"accepts": {"modality": ["CR"]}}, "unknown entry modality"),
-        ({"accepts": {"modalities": ["X-RAY"]}}, "modalities has 'X-RAY', expected words of DICOM"),
+        (
+            {"accepts": {"modalities": ["X-RAY"]}},
+            "modalities has 'X-RAY', expected one of imaging/terms.py",
+        ),
         ({"accepts": {"body_parts": ["chest"]}}, "body_parts has 'chest'"),
         ({"accepts": {"views": ["OTHER"]}}, "views has 'OTHER'"),
         ({"preprocessing": {"size": 224, "fit": "crop", "color": "rgb"}}, "squash or pad"),
