@@ -56,9 +56,11 @@ def write_down(
 ) -> None:
     """Put everything that shapes the run into its folder: settings, lists, versions, commit.
 
+    A run goes on under other circumstances, which take the place of the former ones.
+
     Raises:
-        ConfigError: The folder holds a run of at least an epoch, of other settings, lists, labels,
-            groups or boxes.
+        ConfigError: The folder holds a run of at least an epoch, of other settings that shape it,
+            lists, labels, groups or boxes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     entries = asdict(run)
@@ -69,16 +71,16 @@ def write_down(
     resolved, lists = to_toml(entries), _lists(samples, parts)
     written, split = folder / "run.toml", folder / "split.csv"
     if any(folder.glob("*.last.ckpt")) or any(folder.glob("*.safetensors")):
-        if written.exists() and written.read_text(encoding="utf-8") != resolved:
+        if written.exists() and (told := _other_settings(written, run)):
             raise ConfigError(
-                f"{folder} holds a run with other settings; remove it or choose another"
+                f"{folder} holds a run with other settings: {told}; remove it or choose another"
             )
         if split.exists() and _read_lists(split) != lists:
             raise ConfigError(
                 f"{folder} holds a run with other lists (split.csv), as the data set has changed; "
                 "remove it or choose another"
             )
-        if changed := _differing(folder, samples):
+        if changed := _differing(folder, samples, resumed=True):
             raise ConfigError(
                 f"{folder} holds a run with other {changed} of the same pictures; remove it or "
                 "choose another"
@@ -106,9 +108,7 @@ def check_trained(
     """
     if not (folder / "run.toml").exists():
         raise ConfigError(f"{folder}: no run was trained here; run care train first")
-    trained, now = _shaping(TrainingRun.load(folder / "run.toml")), _shaping(run)
-    if other := [key for key in now if trained[key] != now[key]]:
-        told = ", ".join(f"{key} = {trained[key]!r}, not {now[key]!r}" for key in other)
+    if told := _other_settings(folder / "run.toml", run):
         raise ConfigError(
             f"{folder} was trained with {told}: name the settings it was trained with"
         )
@@ -148,20 +148,32 @@ def _digests(samples: SampleList) -> dict[str, str]:
     }
 
 
-def _differing(folder: Path, samples: SampleList) -> str:
+def _differing(folder: Path, samples: SampleList, *, resumed: bool = False) -> str:
     """What is said otherwise about the pictures than when a folder's run began, in words.
 
-    Boxes that only one of the two has are no difference: attention can be measured with boxes that
-    nothing was learned from.
+    Boxes that only one of the two has are no difference but to a run that goes on: attention can be
+    measured with boxes that nothing was learned from.
     """
     if not (folder / DATA).exists():
         return ""
     before, now = json.loads((folder / DATA).read_text(encoding="utf-8")), _digests(samples)
-    return " and ".join(name for name in now if name in before and before[name] != now[name])
+    told = [name for name in ("labels", "groups", "boxes") if before.get(name) != now.get(name)]
+    return " and ".join(name for name in told if resumed or (name in before and name in now))
 
 
 def _write_json(facts: Mapping[str, Any], path: Path) -> None:
     path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def _other_settings(written: Path, run: TrainingRun) -> str:
+    """The settings that shape what is learned and are not those written down, in words.
+
+    Options that did not exist when they were written down have their defaults.
+    """
+    before, now = _shaping(TrainingRun.load(written)), _shaping(run)
+    return ", ".join(
+        f"{key} = {before[key]!r}, not {now[key]!r}" for key in now if before[key] != now[key]
+    )
 
 
 def _shaping(run: TrainingRun) -> dict[str, Any]:

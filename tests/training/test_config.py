@@ -174,12 +174,65 @@ def test_a_folder_of_a_run_with_other_settings_or_lists_is_refused_and_left_alon
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     write_down(load(tmp_path, FULL), ALL, PARTS, folder)  # the same again is a resumed run
 
-    with pytest.raises(ConfigError, match="here holds a run with other settings"):
-        write_down(load(tmp_path, FULL, "attention.tau=0.6"), ALL, PARTS, folder)
+    told = (
+        r"here holds a run with other settings: seed = 3, not 4, attention\.tau = 0\.5, not 0\.6;"
+    )
+    with pytest.raises(ConfigError, match=told):
+        write_down(load(tmp_path, FULL, "attention.tau=0.6", "seed=4"), ALL, PARTS, folder)
     with pytest.raises(ConfigError, match="here holds a run with other lists"):
         write_down(load(tmp_path, FULL), ALL, SHARED_OUT_ANEW, folder)
 
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "circumstance",
+    [
+        "workers=0",
+        "accelerator=cpu",
+        "sheet_every=0",
+        "data.root=/another/disk",
+        "model.about=better",
+        "network.weights=/elsewhere/b.pth",
+    ],
+)
+def test_a_run_goes_on_under_other_circumstances_which_are_then_written_down(
+    tmp_path, circumstance
+):
+    folder = tmp_path / "here"
+    write_down(load(tmp_path, FULL, "network.weights=b.pth"), ALL, PARTS, folder)
+    (folder / "stage1.last.ckpt").touch()
+
+    moved = load(tmp_path, FULL, "network.weights=b.pth", circumstance)
+    write_down(moved, ALL, PARTS, folder)
+
+    assert TrainingRun.load(folder / "run.toml") == moved
+
+
+def test_a_run_goes_on_after_an_upgrade_that_brings_an_option(tmp_path):
+    folder, run = tmp_path / "here", load(tmp_path, FULL)
+    write_down(run, ALL, PARTS, folder)
+    (folder / "stage1.last.ckpt").touch()
+    written = (folder / "run.toml").read_text()
+    older = written.replace("outside_slope = 0.0\n", "")
+    (folder / "run.toml").write_text(older)
+
+    write_down(run, ALL, PARTS, folder)
+
+    assert older != written
+    assert (folder / "run.toml").read_text() == written
+
+
+@pytest.mark.parametrize("begun_with_boxes", [True, False])
+def test_a_run_does_not_go_on_where_boxes_came_or_went(tmp_path, begun_with_boxes):
+    folder, run = tmp_path / "here", load(tmp_path, FULL)
+    boxed = sample_list(*(replace(item, boxes=np.ones((1, 4))) for item in ALL.samples))
+    before, now = (boxed, ALL) if begun_with_boxes else (ALL, boxed)
+    write_down(run, before, PARTS, folder)
+    (folder / "stage1.last.ckpt").touch()
+
+    with pytest.raises(ConfigError, match="holds a run with other boxes of the same"):
+        write_down(run, now, PARTS, folder)
 
 
 CORRECTIONS = {
