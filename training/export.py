@@ -23,6 +23,7 @@ from imaging.gradcam import gradcam
 from models.card import ModelCard
 from models.classifier import CONTRACT_KEY, OUTPUTS, Classifier, Outputs, session_for
 from training.errors import ExportError
+from training.files import complete
 from training.network import Network, evaluating, map_sides
 
 TRACED_BATCH = (
@@ -332,7 +333,6 @@ def stamped(model: onnx.ModelProto, card: ModelCard) -> tuple[bytes, ModelCard]:
 def write_model(graph: bytes, card: ModelCard, folder: Path) -> None:
     """Write `model.onnx` and `card.json`, each complete or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.onnx.part").write_bytes(graph)
-    (folder / "card.json.part").write_text(card.to_json(), encoding="utf-8")
-    (folder / "model.onnx.part").replace(folder / "model.onnx")
-    (folder / "card.json.part").replace(folder / "card.json")
+    with complete(folder / "card.json") as told, complete(folder / "model.onnx") as made:
+        made.write_bytes(graph)
+        told.write_text(card.to_json(), encoding="utf-8")

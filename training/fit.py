@@ -30,6 +30,7 @@ from training.data.dataset import Batch, PictureDataset, evaluation_loader, load
 from training.data.layouts import load_samples
 from training.data.samples import SampleList
 from training.errors import ConfigError
+from training.files import complete
 from training.logs import RunLog, attention_sheet, plot_curves, rare_pictures
 from training.losses import make_loss
 from training.methods import Method, Processes, Step, Task
@@ -226,7 +227,8 @@ def run_stage(
     if log:
         log.close()
         text = json.dumps(asdict(progress), indent=1) + "\n"
-        (folder / f"{stage.name}.json").write_text(text, encoding="utf-8")
+        with complete(folder / f"{stage.name}.json") as part:
+            part.write_text(text, encoding="utf-8")
         last.unlink(missing_ok=True)
     network.freeze_features(False)
 

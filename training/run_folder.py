@@ -23,6 +23,7 @@ from training.data.samples import SampleList
 from training.data.splits import write_split
 from training.data.tables import read_rows
 from training.errors import ConfigError
+from training.files import complete
 from training.network import load_saved
 
 PACKAGES = ("torch", "torchvision", "lightning", "numpy", "opencv-python", "onnx", "scikit-learn")
@@ -85,7 +86,8 @@ def write_down(
                 f"{folder} holds a run with other {changed} of the same pictures; remove it or "
                 "choose another"
             )
-    written.write_text(resolved, encoding="utf-8")
+    with complete(written) as part:
+        part.write_text(resolved, encoding="utf-8")
     write_split(lists, split)
     _write_json(_digests(samples), folder / DATA)
     facts = {
@@ -162,7 +164,8 @@ def _differing(folder: Path, samples: SampleList, *, resumed: bool = False) -> s
 
 
 def _write_json(facts: Mapping[str, Any], path: Path) -> None:
-    path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    with complete(path) as part:
+        part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def _other_settings(written: Path, run: TrainingRun) -> str:
@@ -208,7 +211,7 @@ def _key(key: str) -> str:
 
 def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
     """Write a state dict as safetensors; complete or not at all."""
-    with _complete(path) as part:
+    with _full_disk_told(path), complete(path) as part:
         save_file({name: value.contiguous() for name, value in state.items()}, part)
 
 
@@ -224,26 +227,22 @@ def save_progress(
         "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "progress": asdict(progress),
     }
-    with _complete(path) as part:
+    with _full_disk_told(path), complete(path) as part:
         torch.save(state, part)
 
 
 @contextmanager
-def _complete(path: Path) -> Iterator[Path]:
-    """A name to write under; what is there takes its place at the end, or goes.
+def _full_disk_told(path: Path) -> Iterator[None]:
+    """Say of a file that it cannot be written, for which libraries have errors of their own.
 
     Raises:
-        OSError: It cannot be written, for which torch and safetensors have errors of their own.
+        OSError: In place of those of torch and safetensors.
     """
-    part = path.with_suffix(".part")
     try:
-        yield part
-        part.replace(path)
+        yield
     except (RuntimeError, SafetensorError) as error:
         problem = "cannot be written, is the disk full? The same command goes on"
         raise OSError(errno.EIO, problem, str(path)) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load_progress(

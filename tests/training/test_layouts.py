@@ -10,6 +10,7 @@ import pytest
 from imaging.preprocessing import Preprocessing
 from tests.factories import as_bytes, as_jpeg, as_png, make_color, make_dicom, make_film
 from training.config import DataSettings
+from training.data import cache
 from training.data.cache import PictureCache
 from training.data.layouts import load_samples
 from training.errors import ConfigError, DataError, unreadable
@@ -307,6 +308,26 @@ def test_decoded_pictures_are_kept_until_a_file_or_the_preprocessing_changes(man
     changed = np.array(opened().pictures)
     assert (changed[0] != first[0]).any()
     np.testing.assert_array_equal(changed[1:], first[1:])
+
+
+def test_two_trainings_can_fill_one_cache_at_once(manifest, monkeypatch):
+    def opened() -> PictureCache:
+        preprocessing = Preprocessing(size=16, fit="pad", color="rgb")
+        return PictureCache.open(load(manifest), preprocessing, manifest / "cache")
+
+    others = []
+
+    def meanwhile(path) -> None:
+        if not others:  # another one begins later and is done before
+            others.append(None)
+            others.append(opened())
+
+    monkeypatch.setattr(cache, "take_room", meanwhile)
+    first = opened()
+
+    np.testing.assert_array_equal(first.pictures, others[1].pictures)
+    assert first.placements == others[1].placements
+    assert sorted(path.suffix for path in (manifest / "cache").iterdir()) == [".json", ".npy"]
 
 
 def test_the_same_picture_under_two_names_is_found_if_lists_tear_it_apart(manifest):

@@ -16,6 +16,7 @@ from training.boxes.pool import map_pictures
 from training.boxes.saliency import SALIENCY, SIDE
 from training.data.samples import Sample, SampleList
 from training.errors import ConfigError
+from training.files import complete
 
 if TYPE_CHECKING:
     from models.segmenter import Segmenter
@@ -133,19 +134,14 @@ def write_boxes(
     """
     generator.check()
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".part")
     fallbacks = 0
-    try:
-        with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            made = partial(_rows, generator)
-            for rows in map_pictures(made, samples, workers=workers, doing=generator.name):
-                writer.writerows(rows)
-                fallbacks += float(rows[0][-1]) == 0
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
+    with complete(out) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        made = partial(_rows, generator)
+        for rows in map_pictures(made, samples, workers=workers, doing=generator.name):
+            writer.writerows(rows)
+            fallbacks += float(rows[0][-1]) == 0
     return fallbacks
 
 

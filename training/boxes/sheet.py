@@ -20,6 +20,7 @@ from training.boxes.pool import map_pictures
 from training.data.samples import Sample, SampleList
 from training.data.tables import read_boxes, read_rows
 from training.errors import ConfigError, DataError
+from training.files import complete
 
 TILE = 224  # pixels of the longest side
 COLUMNS, ROWS = 8, 6  # of a PNG page
@@ -166,9 +167,9 @@ def _write_page(page: list[Tile], out: Path, number: int) -> Path:
             shown = words if len(words) <= 30 else f"…{words[-29:]}".replace("…", "..")
             cv2.putText(canvas, shown, spot, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1)
     path = out if number == 1 else out.with_name(f"{out.stem}-{number}{out.suffix}")
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(encode(canvas))
-    return part.replace(path)
+    with complete(path) as part:
+        part.write_bytes(encode(canvas))
+    return path
 
 
 STYLE = """body{background:#111;color:#ddd;font:12px sans-serif}
@@ -176,22 +177,18 @@ figure{display:inline-block;margin:4px;width:224px;vertical-align:top}figcaption
 
 
 def _write_html(tiles: Iterator[Tile], out: Path, count: int, drawn: Path | None) -> Path:
-    part = out.with_name(out.name + ".part")
     green = f" Green: {html.escape(drawn.name)}." if drawn else ""
-    try:
-        with part.open("w", encoding="utf-8") as file:
+    with complete(out) as part, part.open("w", encoding="utf-8") as file:
+        file.write(
+            "<!doctype html><meta charset=utf-8><title>Boxes made by machine</title>"
+            f"<style>{STYLE}</style><p>{count} pictures, the least sure first; confidence 0 "
+            f"marks a fallback.{green}</p>\n"
+        )
+        for tile in tiles:
+            data = base64.b64encode(encode(tile.picture, "jpeg")).decode()
             file.write(
-                "<!doctype html><meta charset=utf-8><title>Boxes made by machine</title>"
-                f"<style>{STYLE}</style><p>{count} pictures, the least sure first; confidence 0 "
-                f"marks a fallback.{green}</p>\n"
+                f'<figure><img loading=lazy src="data:image/jpeg;base64,{data}" alt="">'
+                f"<figcaption>{html.escape(tile.name)}<br>{html.escape(tile.words)}"
+                "</figcaption></figure>\n"
             )
-            for tile in tiles:
-                data = base64.b64encode(encode(tile.picture, "jpeg")).decode()
-                file.write(
-                    f'<figure><img loading=lazy src="data:image/jpeg;base64,{data}" alt="">'
-                    f"<figcaption>{html.escape(tile.name)}<br>{html.escape(tile.words)}"
-                    "</figcaption></figure>\n"
-                )
-        return part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
+    return out

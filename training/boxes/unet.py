@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from models.segmenter import Segmenter
 from training.errors import ExportError
+from training.files import complete
 
 WIDTHS = (8, 16, 32, 64, 128)  # half a million weights: two cores fit them in minutes
 FOLD = 2  # so many pixels each way become channels of one: boxes need no finer map
@@ -104,8 +105,7 @@ def export_unet(network: UNet, size: int, out: Path, *, pictures: Sequence[np.nd
         )
     assert program is not None  # only the older exporter, which writes a file, returns None
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".part")
-    try:
+    with complete(out) as part:
         part.write_bytes(program.model_proto.SerializeToString())
         apart = _difference(Segmenter.load(part), network.double(), size, pictures)
         if not apart <= TOLERANCE:
@@ -113,9 +113,6 @@ def export_unet(network: UNet, size: int, out: Path, *, pictures: Sequence[np.nd
                 f"the graph differs from the float64 network by {apart:.2e}, expected at most "
                 f"{TOLERANCE:.0e}; no model was written"
             )
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
     return apart
 
 

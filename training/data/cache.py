@@ -15,6 +15,7 @@ from imaging.preprocessing import Placement, Preprocessing
 from imaging.reading import read_image
 from training.data.samples import Sample, SampleList
 from training.errors import DataError, unreadable
+from training.files import complete
 
 BOX_SLACK = 1.0  # pixels that rounding may put a box over the border
 
@@ -128,7 +129,6 @@ def take_room(path: Path) -> None:
 
 def _fill(samples: SampleList, preprocessing: Preprocessing, pixels: Path, places: Path) -> None:
     size = preprocessing.size
-    unfinished = pixels.with_name(f"{pixels.stem}.{os.getpid()}.npy")
     shape = (len(samples.samples), size, size, 3)
 
     def fit(position: int) -> Placement | str:
@@ -139,9 +139,9 @@ def _fill(samples: SampleList, preprocessing: Preprocessing, pixels: Path, place
             return f"{item.name}: {error}"
         return placement
 
-    try:
-        store = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
-        take_room(unfinished)
+    with complete(pixels) as part:
+        store = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+        take_room(part)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             progress = tqdm(
                 total=len(samples.samples), desc="decoding", unit="picture", disable=None
@@ -157,10 +157,7 @@ def _fill(samples: SampleList, preprocessing: Preprocessing, pixels: Path, place
         if problems:
             raise unreadable(problems)
         store.flush()
-        unfinished.rename(pixels)
-    finally:
-        unfinished.unlink(missing_ok=True)
     keys = Placement.__dataclass_fields__
     text = json.dumps([[getattr(place, key) for key in keys] for place in placements])
-    places.with_suffix(".part").write_text(text)
-    places.with_suffix(".part").rename(places)
+    with complete(places) as part:
+        part.write_text(text)

@@ -12,6 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from training.data.samples import SampleList
 from training.data.tables import read_rows
 from training.errors import ConfigError, DataError
+from training.files import complete
 
 PARTS = ("train", "validation", "test")
 MOST_FOLDS = 20  # shares are multiples of 1/20 at the finest
@@ -176,12 +177,10 @@ def make_rare(train: SampleList, keep: dict[str, int], seed: int) -> SampleList:
 
 def write_split(assigned: dict[str, str], path: Path) -> None:
     """Write name → part as CSV, sorted by name; complete or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w", newline="", encoding="utf-8") as file:
+    with complete(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "split"])
         writer.writerows(sorted(assigned.items()))
-    part.replace(path)
 
 
 def _read(path: Path, samples: SampleList) -> dict[str, str]:

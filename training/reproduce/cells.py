@@ -24,6 +24,7 @@ from training.data.dataset import PictureDataset, attended_labels, evaluation_lo
 from training.data.samples import SampleList
 from training.evaluate import AttentionFigures, Results, attention_figures
 from training.figures import figures
+from training.files import complete
 from training.fit import train
 from training.metrics import mean_class_accuracy
 from training.network import Network
@@ -119,9 +120,8 @@ def take_over_stage(stage: str, source: Path, folder: Path) -> None:
     for suffix in ("safetensors", "method.safetensors", "steps.csv", "png", "json"):
         target = folder / f"{stage}.{suffix}"
         if not target.exists() and (source / target.name).exists():
-            part = target.with_name(f"{target.name}.part")
-            shutil.copyfile(source / target.name, part)
-            part.replace(target)
+            with complete(target) as part:
+                shutil.copyfile(source / target.name, part)
 
 
 def rare_labels(trial: Trial) -> list[str]:
@@ -240,7 +240,6 @@ def results_of(record: dict[str, Any]) -> Results:
 def write_json(data: Any, path: Path) -> None:
     """Write plain data; complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
     text = json.dumps(data, ensure_ascii=False, default=asdict)  # sections are dataclasses
-    part.write_text(text + "\n", encoding="utf-8")
-    part.replace(path)
+    with complete(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ from training.data.dataset import attended_labels
 from training.data.layouts import load_samples
 from training.data.samples import SampleList
 from training.errors import ConfigError, DataError
+from training.files import complete
 from training.reproduce.cells import run_trial
 from training.reproduce.figure import write_figure
 from training.reproduce.grids import GRIDS
@@ -157,9 +158,8 @@ class Reproduction:
         text = table_markdown(self.grid, tuple(self.parts), self.records(), resamples)
         out = self.places.results / f"{self.grid.name}.md"
         out.parent.mkdir(parents=True, exist_ok=True)
-        part = out.with_name(f"{out.name}.part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(out)
+        with complete(out) as part:
+            part.write_text(text, encoding="utf-8")
         return out
 
     def write_figure(self, out: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from imaging.overlay import encode
 from training.data.cache import PictureCache
 from training.data.samples import SampleList
+from training.files import complete
 from training.logs import attention_tiles, caption, rare_pictures
 from training.release import load_checkpoint
 from training.reproduce.trials import Places, Trial
@@ -37,6 +38,5 @@ def write_figure(trials: Sequence[Trial], reference: SampleList, places: Places,
         columns.append(tiles)
     sheet = np.vstack([np.hstack(row) for row in zip(*columns, strict=True)])
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f"{out.name}.part")
-    part.write_bytes(encode(sheet))
-    part.replace(out)
+    with complete(out) as part:
+        part.write_bytes(encode(sheet))
