@@ -8,6 +8,7 @@
     losses.py    what the classifier learns from
     methods/     CARE, Deep Pneumonia, ProCo, ECL, contrastive pre-training: a file per paper
     stages.py    what a run's settings come to: stages, lists, network; and if they go together
+    files.py     files that are complete or not there
     fit.py       the stages at work; one loop for all methods
     bootstrap.py draws of whole patients, and intervals
     evaluate.py  per-class results with intervals, and where the attention falls

@@ -9,10 +9,10 @@ import numpy as np
 from tqdm import tqdm
 
 from imaging.image import MedicalImage
-from imaging.reading import read_image
 from models.classifier import Classifier, Prediction
+from training.data.pictures import read_sample
 from training.data.samples import Sample, SampleList
-from training.errors import DataError
+from training.errors import DataError, unreadable
 
 BATCH = 16
 
@@ -73,14 +73,16 @@ def classify_list(
 ) -> Results:
     """Run a model over pictures, from the files on.
 
+    Once a picture cannot be read, the others are only looked at, to name all that are like it.
+
     Args:
         classifier: The model.
         samples: The pictures. Their boxes are those of the unchanged ones.
         change: What to do to each picture before the model sees it.
 
     Raises:
-        DataError: The model's labels are not those of the list.
-        ImagingError: A picture cannot be read.
+        DataError: The model's labels are not those of the list, or pictures cannot be read; it
+            names them.
     """
     if classifier.card.labels != samples.labels:
         raise DataError(
@@ -91,19 +93,29 @@ def classify_list(
     embeddings: list[np.ndarray] = []
     known: list[bool | None] = []
     attention: dict[int, AttentionFigures] = {}
+    problems: list[str] = []
     progress = tqdm(
         total=len(samples.samples), desc="evaluating", unit="picture", leave=False, disable=None
     )
     for batch in _batches(samples.samples, BATCH):
-        predictions = classifier.classify([change(read_image(item.path)) for item in batch])
-        for item, prediction in zip(batch, predictions, strict=True):
+        images = []
+        for item in batch:
+            try:
+                images.append(change(read_sample(item)))
+            except DataError as error:
+                problems.append(str(error))
+        progress.update(len(batch))
+        if problems:
+            continue
+        for item, prediction in zip(batch, classifier.classify(images), strict=True):
             if len(item.boxes):
                 attention[len(probabilities)] = attention_figures(item, prediction)
             probabilities.append(prediction.probabilities)
             embeddings.append(prediction.embedding)
             known.append(prediction.in_distribution)
-        progress.update(len(batch))
     progress.close()
+    if problems:
+        raise unreadable(problems)
     numbers = {
         group: number for number, group in enumerate(sorted({i.group for i in samples.samples}))
     }

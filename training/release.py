@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from imaging.reading import read_image
 from models.card import Accepts, ModelCard
 from models.classifier import Classifier, softmax
 from training.calibrate import fit_temperature, operating_points
 from training.card_page import card_page
 from training.config import TrainingRun
 from training.data.layouts import load_samples
+from training.data.pictures import read_sample
 from training.data.samples import SampleList
 from training.data.splits import split_sha256
 from training.distribution import fit_distribution
@@ -82,7 +82,7 @@ def release(
         training=recipe(run, parts, stage),
     )
     some = parts["validation"].samples[:VERIFIED_PICTURES]
-    pictures = np.stack([card.preprocessing(read_image(item.path))[0] for item in some])
+    pictures = np.stack([card.preprocessing(read_sample(item))[0] for item in some])
     target = out / run.name
     draft = target.with_name(f".{run.name}.draft")
     try:

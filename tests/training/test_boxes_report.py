@@ -190,6 +190,15 @@ def test_a_confidence_that_is_no_number_is_named(samples, made, tmp_path):
     words = r"m\.csv: confidence of .* must be a number, found 'high'"
     with pytest.raises(DataError, match=words):
         write_sheet(samples, [tmp_path / "m.csv"], tmp_path / "s.html", workers=0)
+    with pytest.raises(DataError, match=words):
+        compare_boxes(tmp_path / "m.csv", made, samples)
+
+
+def test_a_picture_that_cannot_be_compared_is_named(samples, made, drawn, tmp_path):
+    (tmp_path / "b.png").write_bytes(b"nothing")
+
+    with pytest.raises(DataError, match=r"^b\.png: not a picture"):
+        compare_boxes(made, drawn, samples)
 
 
 def test_a_sheet_of_another_kind_is_refused(samples, made, tmp_path):

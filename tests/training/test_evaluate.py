@@ -3,20 +3,21 @@
 from dataclasses import replace
 from math import comb
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
-from imaging.preprocessing import Placement
-from models.card import ModelCard
-from models.classifier import Prediction
+from imaging.preprocessing import Placement, Preprocessing
+from models.card import Accepts, ModelCard
+from models.classifier import Classifier, Prediction
 from models.store import shipped_models
 from training.card_page import card_page
 from training.compare import compare, mcnemar
 from training.config import TrainingRun
-from training.data.samples import Sample
+from training.data.samples import Sample, SampleList
 from training.errors import DataError
-from training.evaluate import AttentionFigures, Results, attention_figures
+from training.evaluate import AttentionFigures, Results, attention_figures, classify_list
 from training.figures import figures
 from training.figures_page import markdown
 from training.report import read_predictions, write_report
@@ -81,6 +82,33 @@ def test_a_blank_map_is_a_miss_and_is_counted():
     assert told == AttentionFigures(pointing=0, energy=0, iou=0, blank=1)
     told = attention_figures(sample([0, 0, 80, 40], label=0), prediction(np.ones((8, 8))))
     assert told.blank == 1  # the map of the true class counts, not that of the top one
+
+
+class Unasked:
+    """Stands for a model; nothing can be asked of it."""
+
+    card = ModelCard(
+        name="unasked",
+        version="1",
+        labels=LABELS,
+        preprocessing=Preprocessing(size=16, fit="pad", color="rgb"),
+        accepts=Accepts(),
+        temperature=1.0,
+        operating_points=dict.fromkeys(LABELS, 0.5),
+        license="none",
+    )
+
+
+def test_pictures_that_cannot_be_measured_are_named_all_at_once(tmp_path):
+    items = []
+    for name in ("more/1.png", "2.png"):
+        path = tmp_path / Path(name).name
+        path.write_bytes(b"\x89PNG\r\n\x1a\n")
+        items.append(Sample(name, path, 0, "g"))
+
+    words = r"2 pictures cannot be read: more/1\.png: .*PNG; 2\.png: .*PNG"
+    with pytest.raises(DataError, match=words):
+        classify_list(cast(Classifier, Unasked()), SampleList(LABELS, tuple(items)))
 
 
 def test_intervals_hold_the_value_and_widen_with_fewer_patients():

@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from imaging.errors import ImagingError
-from imaging.reading import read_image
+from training.data.pictures import read_sample
 from training.data.samples import Sample, SampleList
 from training.errors import DataError, unreadable
 
@@ -92,7 +91,7 @@ def _results(
 
 def _call(function: Callable[[Sample, np.ndarray], Result], item: Sample) -> Result | _Unread:
     try:
-        pixels = read_image(item.path).pixels
-    except ImagingError as error:
-        return _Unread(f"{item.name}: {error}")
+        pixels = read_sample(item).pixels
+    except DataError as error:
+        return _Unread(str(error))
     return function(item, pixels)

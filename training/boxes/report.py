@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imaging.errors import ImagingError
-from imaging.reading import open_image
 from training.bootstrap import RESAMPLES, interval, resample
+from training.data.pictures import facts_of
 from training.data.samples import SampleList
-from training.data.tables import read_boxes, read_rows
+from training.data.tables import read_boxes, read_made_boxes, read_rows
 from training.errors import DataError
 
 WHOLE = 0.99
@@ -69,27 +68,22 @@ def compare_boxes(
     Raises:
         DataError: A list cannot be read, or the lists have no picture in common.
     """
-    found, wanted = read_boxes(made), read_boxes(drawn)
+    found, wanted = read_made_boxes(made), read_boxes(drawn)
     skipped = {row["image"] for row in read_rows(leave_out, "image")} if leave_out else set()
-    chosen = samples.subset((set(found) & set(wanted)) - skipped)
+    chosen = samples.subset((set(found.boxes) & set(wanted)) - skipped)
     if not chosen.samples:
         raise DataError(f"{made.name} and {drawn.name} have no picture in common")
-    method, unsure = made.stem, set()
-    for row in read_rows(made, "image"):
-        method = row.get("method") or method
-        if row.get("confidence") and float(row["confidence"]) == 0:
-            unsure.add(row["image"])
     fits = {}
     for item in chosen.samples:
-        try:
-            facts = open_image(item.path).facts
-        except ImagingError as error:
-            raise DataError(f"{item.name}: {error}") from error
+        facts = facts_of(item)
         size = facts.width * facts.height
-        fits[item.name] = fit_of(found[item.name], wanted[item.name], size)
+        fits[item.name] = fit_of(found.boxes[item.name], wanted[item.name], size)
     names = tuple(sorted(fits))
     return Comparison(
-        method, names, tuple(fits[name] for name in names), len(unsure.intersection(names))
+        method=next(reversed(found.methods.values())),
+        names=names,
+        fits=tuple(fits[name] for name in names),
+        fallbacks=sum(0 in found.confidences[name] for name in names),
     )
 
 

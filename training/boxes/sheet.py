@@ -18,7 +18,7 @@ from imaging.image import MedicalImage
 from imaging.overlay import encode, shrink
 from training.boxes.pool import map_pictures
 from training.data.samples import Sample, SampleList
-from training.data.tables import read_boxes, read_rows
+from training.data.tables import read_boxes, read_made_boxes
 from training.errors import ConfigError, DataError
 from training.files import complete
 
@@ -113,20 +113,13 @@ def check_sheet(out: Path) -> None:
 
 
 def _layer(path: Path, color: tuple[int, int, int]) -> Layer:
-    words: dict[str, str] = {}
-    confidence: dict[str, float] = {}
-    for row in read_rows(path, "image"):
-        name, sure = row["image"], row.get("confidence")
-        method = row.get("method") or path.stem
-        words[name] = f"{words[name]}, {sure}" if name in words else f"{method} {sure or ''}"
-        if sure:
-            try:
-                confidence[name] = min(confidence.get(name, 1.0), float(sure))
-            except ValueError as error:
-                raise DataError(
-                    f"{path.name}: confidence of {name} must be a number, found {sure!r}"
-                ) from error
-    return Layer(read_boxes(path), words, confidence, color)
+    made = read_made_boxes(path)
+    words = {
+        name: f"{made.methods[name]} {', '.join(f'{sure:.3f}' for sure in told)}"
+        for name, told in made.confidences.items()
+    }
+    least = {name: min(told) for name, told in made.confidences.items() if told}
+    return Layer(made.boxes, words, least, color)
 
 
 def _tile(layers: list[Layer], item: Sample, picture: np.ndarray) -> Tile:

@@ -2,6 +2,7 @@
 
 samples.py       Sample, and the list of all of them
 layouts.py       data sets as people have them → samples
+pictures.py      a sample's pixels; an error names it
 tables.py        CSV files that people wrote, read strictly
 splits.py        train, validation and test lists: grouped, stratified, written down
 cache.py         pictures decoded and fitted once

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from imaging.errors import ImagingError
 from imaging.preprocessing import Placement, Preprocessing
-from imaging.reading import read_image
+from training.data.pictures import read_sample
 from training.data.samples import Sample, SampleList
 from training.errors import DataError, unreadable
 from training.files import complete
@@ -134,9 +133,9 @@ def _fill(samples: SampleList, preprocessing: Preprocessing, pixels: Path, place
     def fit(position: int) -> Placement | str:
         item = samples.samples[position]
         try:
-            store[position], placement = preprocessing(read_image(item.path))
-        except ImagingError as error:
-            return f"{item.name}: {error}"
+            store[position], placement = preprocessing(read_sample(item))
+        except DataError as error:
+            return str(error)
         return placement
 
     with complete(pixels) as part:

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -52,6 +53,42 @@ def read_boxes(path: Path) -> dict[str, np.ndarray]:
             box_of(where, row["x"], row["y"], row["w"], row["h"])
         )
     return {name: np.array(rows) for name, rows in boxes.items()}
+
+
+class MadeBoxes(NamedTuple):
+    """A list of boxes made by machine, by picture. One drawn by people can be read as such, too.
+
+    Attributes:
+        boxes: [x0, y0, x1, y1] in picture pixels, float64 (M, 4).
+        methods: What made them; the list's name where it does not say.
+        confidences: As far as it says them, box by box; 0 marks a fallback.
+    """
+
+    boxes: dict[str, np.ndarray]
+    methods: dict[str, str]
+    confidences: dict[str, list[float]]
+
+
+def read_made_boxes(path: Path) -> MadeBoxes:
+    """Read `image,x,y,w,h` with `method` and `confidence`, if they are there.
+
+    Raises:
+        DataError: A box is no box, or a confidence no number.
+    """
+    methods: dict[str, str] = {}
+    confidences: dict[str, list[float]] = {}
+    for row in read_rows(path, "image"):
+        name, sure = row["image"], row.get("confidence")
+        methods[name] = row.get("method") or path.stem
+        told = confidences.setdefault(name, [])
+        if sure:
+            try:
+                told.append(float(sure))
+            except ValueError as error:
+                raise DataError(
+                    f"{path.name}: confidence of {name} must be a number, found {sure!r}"
+                ) from error
+    return MadeBoxes(read_boxes(path), methods, confidences)
 
 
 def box_of(where: str, *numbers: str) -> list[float]:
