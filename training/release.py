@@ -31,6 +31,8 @@ from training.stability import stability
 from training.stages import network_of, preprocessing_of, split_of, stages_of
 
 EXPORT_THREADS = 2
+FILES = ("LICENSE", "README.md", "distribution.npz", "reliability.svg", "model.onnx", "card.json")
+"""Files of a model, in the order in which they appear."""
 VERIFIED_PICTURES = 5  # real pictures on which graph and network are compared, besides noise
 
 
@@ -85,6 +87,7 @@ def release(
     pictures = np.stack([card.preprocessing(read_sample(item))[0] for item in some])
     target = out / run.name
     draft = target.with_name(f".{run.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)  # of an export that was killed
     try:
         card = export_model(network, card, draft, pictures=pictures)
         card = calibrated(card, Classifier.load(draft, threads=EXPORT_THREADS), parts["validation"])
@@ -101,12 +104,24 @@ def release(
         (draft / "README.md").write_text(card_page(written, run), encoding="utf-8")
         if run.model.license_file:
             shutil.copyfile(run.model.license_file, draft / "LICENSE")
-        target.mkdir(parents=True, exist_ok=True)
-        for file in sorted(draft.iterdir(), reverse=True):  # the card last but for the LICENSE
-            file.replace(target / file.name)
+        put_in_place(draft, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return written
+
+
+def put_in_place(draft: Path, target: Path) -> None:
+    """Move a model's files into its folder, the card last: it is what vouches for the others.
+
+    What a former model had and this one has not goes, such as the LICENSE of other data. Files that
+    are none of a model's stay.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    made = [name for name in FILES if (draft / name).exists()]
+    for name in made:
+        (draft / name).replace(target / name)
+    for name in set(FILES).difference(made):
+        (target / name).unlink(missing_ok=True)
 
 
 def with_distribution(

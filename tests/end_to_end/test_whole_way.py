@@ -30,6 +30,11 @@ def care(*arguments: object) -> str:
 def trained(one_thread, tmp_path_factory) -> Path:
     """A data set, and the model made of it, both in one folder."""
     folder = tmp_path_factory.mktemp("whole-way")
+    # left by a former model, and by an export that was killed
+    for left in ("models/lesions", "models/.lesions.draft"):
+        (folder / left).mkdir(parents=True)
+        (folder / left / "LICENSE").write_text("the terms of other data")
+    (folder / "models" / "lesions" / "notes.txt").write_text("of a person")
     run = lesion_run(lesion_set(folder))
     care("train", run, "--data", folder, "--folder", folder / "run")
     where = ("--data", folder, "--models", folder / "models")
@@ -50,6 +55,13 @@ def test_the_card_holds_what_evaluate_prints(trained):
     assert "<svg" in (trained / "models" / "lesions" / "reliability.svg").read_text()
     assert set(card.figures["stability"]["changes"]) == set(CHANGES)
     assert all(f"| {change} |" in page for change in CHANGES)
+
+
+def test_nothing_stays_of_a_former_model_but_what_people_put_beside_it(trained):
+    files = {path.name for path in (trained / "models" / "lesions").iterdir()}
+    made = {"README.md", "card.json", "distribution.npz", "model.onnx", "reliability.svg"}
+    assert files == made | {"notes.txt"}
+    assert {path.name for path in (trained / "models").iterdir()} == {"lesions"}
 
 
 def test_evaluate_says_if_the_lists_are_not_those_of_the_training(trained):
