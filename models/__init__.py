@@ -2,6 +2,7 @@
 
     card.py        ModelCard: the contract, as card.json beside model.onnx
     classifier.py  Classifier: ONNX session + card → Prediction
+    heatmap.py     a class's map over the picture, scaled for people
     segmenter.py   Segmenter: an ONNX model that says where the lesion is
     distribution.py  how far a picture lies from the training pictures
     store.py       which models are here; load one, load all

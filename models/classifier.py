@@ -15,6 +15,7 @@ from imaging.preprocessing import Placement
 from models.card import ModelCard
 from models.distribution import Distribution
 from models.errors import BrokenModel, LabelNotFound
+from models.heatmap import heatmap
 
 Provider = Literal["cpu", "cuda", "tensorrt", "tensorrt-fp16"]
 """What can run a model; the last one computes with half the digits."""
@@ -33,9 +34,6 @@ PROVIDERS: dict[Provider, list[str]] = {
 
 CONTRACT_KEY = "care.contract"
 OUTPUTS = ("logits", "cams", "embedding")
-
-ROUNDING = 1e-6
-"""Evidence, on the scale of the logits, that float32 may make out of none."""
 
 
 class Outputs(NamedTuple):
@@ -120,20 +118,13 @@ class Prediction:
             size: (height, width) wanted; the picture's own if None.
 
         Returns:
-            The heatmap, float32 in [0, 1] with 1 at its hottest, shape `size`; and the raw peak:
-            the largest value of a map cell over the picture, on the scale of the logits, whatever
-            the size wanted. Without positive evidence over the picture, beyond what rounding makes
-            of none, the heatmap is 0 everywhere and so is the peak: noise is never stretched into
-            heat.
+            The heatmap, float32 in [0, 1] with 1 at its hottest, shape `size`; and the raw peak,
+            on the scale of the logits. Both are 0 without evidence; see `models.heatmap`.
+
+        Raises:
+            LabelNotFound: With the labels there are.
         """
-        cam = self.cams[self.index(label)]
-        heatmap = self.placement.map_to_picture(cam, size)
-        peak = float(cam[self.placement.cells(cam.shape)].max())
-        hottest = float(heatmap.max())
-        if not (peak > ROUNDING and hottest > 0):
-            return np.zeros_like(heatmap), 0.0
-        heatmap /= hottest
-        return heatmap, peak
+        return heatmap(self.cams[self.index(label)], self.placement, size)
 
 
 class Classifier:

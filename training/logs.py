@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from imaging.overlay import encode, tint
 from imaging.preprocessing import Placement
+from models.heatmap import heatmap
 from training.data.cache import PictureCache
 from training.data.samples import Sample, SampleList
 from training.network import Network
@@ -90,7 +91,7 @@ def attention_sheet(
 def attention_tiles(
     network: Network, pictures: Sequence[Sample], cache: PictureCache, labels: Sequence[str]
 ) -> list[np.ndarray]:
-    """Pictures with the Grad-CAM of their true class, as a person would see it in the service.
+    """Pictures with the Grad-CAM of their true class, over the whole square, colored as served.
 
     Args:
         network: In eval mode.
@@ -112,9 +113,8 @@ def attention_tiles(
     for item, picture, signed in zip(pictures, inputs, maps.cpu().numpy(), strict=True):
         place = cache.placements[cache.position(item.name)]
         size = picture.shape[:2]
-        heat = Placement(1, 1, 0, 0, size[1], size[0], size[0]).map_to_picture(signed.clip(0))
-        peak = float(heat.max())
-        tile = tint(picture, heat / peak if peak > 0 else heat)
+        heat, peak = heatmap(signed.clip(0), Placement(1, 1, 0, 0, size[1], size[0], size[0]))
+        tile = tint(picture, heat)
         caption(tile, f"{labels[item.label]} {peak:.2g}", 12)
         for x0, y0, x1, y1 in place.boxes_to_model(item.boxes).round().astype(int):
             x0, y0 = max(x0, 0), max(y0, 0)
