@@ -27,13 +27,14 @@ from pydicom.uid import UID, JPEG2000Lossless
 
 from benchmarks.film_to_input import film, to_bytes
 from benchmarks.measure import Ratio, ratio_table, table
+from imaging.cores import available_cores
 from imaging.reading import read_image
 from models.store import load_one, shipped_models
 from service.batch.files import File
 from service.batch.job import Job, columns
 from service.batch.scorer import Scorer
 from service.batch.table import write_table
-from service.batch.workers import ONE_THREAD, available_cores
+from service.batch.workers import ONE_THREAD
 
 ROOT = Path(__file__).parent.parent
 CONTENTS = 20

@@ -23,12 +23,13 @@ import psutil
 
 from benchmarks.batch import write_films
 from benchmarks.measure import Ratio, ratio_table, table
+from imaging.cores import available_cores
 from models.store import shipped_models
 from service.batch.files import File
 from service.batch.job import Job
 from service.batch.local import Local
 from service.batch.scorer import Engine
-from service.batch.workers import ONE_THREAD, available_cores
+from service.batch.workers import ONE_THREAD
 
 ROOT = Path(__file__).parent.parent
 WARM = 0.1

@@ -9,7 +9,6 @@ together over several goes.
 
 import argparse
 import ast
-import os
 import platform
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from typing import Self
 import psutil
 
 from benchmarks.measure import NO_TARGET, RATIOS, table
+from imaging.cores import available_cores
 
 HERE = Path(__file__).parent
 BENCHMARKS = (
@@ -133,11 +133,10 @@ def _missing(found: Iterable[str], places: Sequence[str]) -> list[str]:
 
 def machine() -> str:
     """What it is measured on and with; neither its name nor any place on it."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory().total / 1e9
     versions = ", ".join(f"{name} {one}" for name in PACKAGES if (one := _version(name)))
     return (
-        f"{cores} cores of {_processor()}, {memory:.0f} GB of memory, {_gpu()}, "
+        f"{available_cores()} cores of {_processor()}, {memory:.0f} GB of memory, {_gpu()}, "
         f"{platform.system()}. Python {platform.python_version()}, {versions}."
     )
 

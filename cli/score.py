@@ -138,6 +138,7 @@ def score(
 
     Sources and outputs may also be in object storage: s3://BUCKET/KEY, gs://BUCKET/KEY.
     """
+    from imaging.cores import available_cores
     from models.store import shipped_models
     from service.batch.errors import GOES_ON
     from service.batch.job import Job
@@ -146,7 +147,6 @@ def score(
     from service.batch.places import place
     from service.batch.run import Engine, score_sources
     from service.batch.selection import parse
-    from service.batch.workers import available_cores
 
     if overlay_for != "top" and not (overlays or dicom_out):
         fail("--overlay-for: nothing is drawn without --overlays or --dicom-out")

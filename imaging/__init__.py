@@ -17,6 +17,7 @@
     preprocessing.py  Preprocessing and Placement: picture → model input, and the way back
     gradcam.py        the Grad-CAM formula, one spelling for NumPy and PyTorch
     overlay.py        heatmap over picture
+    cores.py          how many pictures can be worked on at once
 
 Home of pydicom and OpenCV. Imports nothing else of this project.
 """

@@ -1,6 +1,5 @@
 """What the environment may change."""
 
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated, NamedTuple
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from imaging.cores import available_cores
 from models.classifier import Provider, best_provider
 from models.store import shipped_models
 
@@ -17,10 +17,6 @@ SHORTEST_KEY = 16
 
 PATH_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 """Of letters that need no escaping in an address or a page."""
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class ApiKey(NamedTuple):
@@ -80,7 +76,9 @@ class Settings(BaseSettings):
         "compressed DICOM and JPEGs of several scans.",
     )
     concurrency: int = Field(
-        default_factory=_cores, ge=1, description="Pictures worked on at once; others wait."
+        default_factory=available_cores,
+        ge=1,
+        description="Pictures worked on at once; others wait.",
     )
     queue: int = Field(
         default=32,

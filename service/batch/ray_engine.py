@@ -30,6 +30,7 @@ import ray.data
 import ray.exceptions
 from ray.util.annotations import RayDeprecationWarning
 
+from imaging.cores import available_cores
 from models.store import load_card
 from service.batch import ray_tasks
 from service.batch.errors import GOES_ON, BatchError
@@ -37,7 +38,6 @@ from service.batch.files import File
 from service.batch.job import Job, digest, error_row
 from service.batch.local import Scored
 from service.batch.scorer import Known, Scorer
-from service.batch.workers import available_cores
 
 SHARD = 20_000
 """Files listed in one object of the cluster's store: some megabytes, which it can put on a disk."""

@@ -52,14 +52,6 @@ class Lost:
     why: str
 
 
-def available_cores() -> int:
-    """How many cores this process may use, at least 1."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
-        return os.cpu_count() or 1
-
-
 class Pool(Generic[Task, Result]):
     """Workers, started when there is work for them and ended by leaving the context.
 

@@ -3,8 +3,10 @@
 import csv
 import multiprocessing
 import os
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 from imaging.reading import read_image
 from tests.factories import as_png
 from tests.training.tiny import sample, sample_list
+from training.boxes import pool
 from training.boxes.find import OF_PROBABILITY, FoundBox, find_boxes, scaled
 from training.boxes.generate import COLUMNS, METHODS, Generator, write_boxes
 from training.boxes.pool import map_pictures
@@ -186,6 +189,22 @@ def test_several_processes_write_what_one_does(tmp_path):
         )
 
     assert (tmp_path / "0").read_bytes() == (tmp_path / "2").read_bytes()
+
+
+def test_a_process_per_core_that_may_be_used(tmp_path, monkeypatch):
+    asked = []
+
+    class Pool(ProcessPoolExecutor):
+        def __init__(self, workers: int, *arguments: Any, **options: Any) -> None:
+            asked.append(workers)
+            super().__init__(1, *arguments, **options)
+
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(pool, "available_cores", lambda: 3)
+
+    write_boxes(pictures_in(tmp_path), Generator(method="border"), tmp_path / "b.csv")
+
+    assert asked == [3]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -1,6 +1,5 @@
 """One function over all pictures, in several processes, results in the pictures' order."""
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from imaging.cores import available_cores
 from training.data.pictures import read_sample
 from training.data.samples import Sample, SampleList
 from training.errors import DataError, unreadable
@@ -31,7 +31,7 @@ def map_pictures(
     Args:
         function: Can be pickled, as can what it returns.
         samples: The pictures.
-        workers: Processes; 0 for this one, None for one per core.
+        workers: Processes; 0 for this one, None for one per core that may be used.
         doing: Word for the progress bar.
 
     Yields:
@@ -41,7 +41,7 @@ def map_pictures(
         DataError: Pictures cannot be read, which it names once all others are done; or a decoder
             crashes.
     """
-    workers = (os.cpu_count() or 1) if workers is None else workers
+    workers = available_cores() if workers is None else workers
     progress = tqdm(
         total=len(samples.samples), desc=doing, unit="picture", leave=False, disable=None
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from imaging.cores import available_cores
 from imaging.preprocessing import Placement, Preprocessing
 from training.data.pictures import read_sample
 from training.data.samples import Sample, SampleList
@@ -141,7 +142,7 @@ def _fill(samples: SampleList, preprocessing: Preprocessing, pixels: Path, place
     with complete(pixels) as part:
         store = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
         take_room(part)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(available_cores()) as pool:
             progress = tqdm(
                 total=len(samples.samples), desc="decoding", unit="picture", disable=None
             )
