@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from service.allocator import ALLOCATOR
+from tests.test_imports import imports
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -71,6 +73,34 @@ def test_only_one_opencv_is_ever_asked_for():
 def test_constraints_are_pins_and_nothing_else():
     assert [line for line in CONSTRAINTS if not re.fullmatch(r"[\w.-]+==[\w.+!-]+", line)] == []
     assert len({canonical(line) for line in CONSTRAINTS}) == len(CONSTRAINTS)
+
+
+COMES_WITH = {
+    "anyio": "fastapi",
+    "boto3": "moto",
+    "markupsafe": "jinja2",
+    "pillow": "matplotlib",
+    "starlette": "fastapi",
+}
+"""Libraries that are no choice of ours, by what needs and shows them."""
+
+APART = {"grad-cam"}
+"""Libraries that the Makefile installs without their needs."""
+
+
+@pytest.mark.parametrize(
+    "package", ["imaging", "models", "training", "service", "cli", "benchmarks", "tests"]
+)
+def test_everything_imported_is_asked_for(package: str):
+    asked = BASE.union(*map(extra, PROJECT["optional-dependencies"]))
+    brings = packages_distributions()
+
+    missing = set()
+    for _, name in imports(package):
+        found = {canonical(one) for one in brings.get(name, [])} - {canonical(PROJECT["name"])}
+        if found and not {COMES_WITH.get(one, one) for one in found} & (asked | APART):
+            missing.add(name)
+    assert missing == set()
 
 
 def test_everything_asked_for_is_pinned():
