@@ -95,7 +95,7 @@ def export_unet(network: UNet, size: int, out: Path, *, pictures: Sequence[np.nd
     images = torch.zeros(TRACED_BATCH, size, size, 3, dtype=torch.uint8)
     with torch.no_grad():
         program = torch.onnx.export(
-            _Probability(network),
+            _Probability(network).eval(),
             (images,),
             dynamo=True,
             input_names=["images"],
