@@ -92,7 +92,7 @@ class ModelCard:
         preprocessing: How a picture becomes this model's input.
         accepts: Which DICOM files the model was made for.
         temperature: What logits are divided by before the softmax (Guo et al. 2017), above 0.
-        operating_points: Per label, the probability from which on it counts as found, in (0, 1).
+        operating_points: Per label, the probability from which on it counts as found, in [0, 1].
         license: Terms of the weights, in a few words; the LICENSE beside them has them all.
         use: What the model may be used for, for people to read.
         sha256: Digest of `model.onnx`, checked when the model is loaded.

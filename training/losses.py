@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
+COSINE_SCALE = 30.0
+"""What cosines are multiplied by to be logits, as in LDAM's code (Cao et al. 2019)."""
+
 
 class CrossEntropy:
     """Plain softmax cross-entropy, every picture alike. The base of the others.
@@ -107,7 +110,7 @@ class LDAM(CrossEntropy):
         counts: Tensor,
         *,
         margin: float = 0.5,
-        scale: float = 30.0,
+        scale: float = COSINE_SCALE,
         deferred: float = 0.8,
         beta: float = 0.9999,
     ) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from imaging.gradcam import class_maps
 from training.errors import ConfigError
+from training.losses import COSINE_SCALE
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -119,10 +120,10 @@ class CosineLinear(nn.Module):
     Args:
         in_features: K.
         out_features: C.
-        scale: What cosines are multiplied by; 30 in the authors' code.
+        scale: What cosines are multiplied by.
     """
 
-    def __init__(self, in_features: int, out_features: int, scale: float = 30.0) -> None:
+    def __init__(self, in_features: int, out_features: int, scale: float = COSINE_SCALE) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         nn.init.xavier_uniform_(self.weight)

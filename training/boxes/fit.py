@@ -1,5 +1,6 @@
 """Boxes or masks of some pictures → a segmenter that makes boxes for the others."""
 
+import glob
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -173,15 +174,11 @@ def ellipses(boxes: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
 def mask_of(item: Sample, masks: Path) -> Path | None:
     """The mask of a picture, `a/b.jpg` → `masks/a/b.png`; any suffix, names as in `MASK_NAMES`."""
     name = Path(item.name)
+    stem = glob.escape(name.stem)
     for pattern in MASK_NAMES:
-        for path in sorted((masks / name.parent).glob(f"{pattern.format(_literal(name.stem))}.*")):
+        for path in sorted((masks / name.parent).glob(f"{pattern.format(stem)}.*")):
             return path
     return None
-
-
-def _literal(text: str) -> str:
-    """A glob pattern that matches this text alone."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)
 
 
 def _lesson(
