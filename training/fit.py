@@ -36,7 +36,7 @@ from training.losses import make_loss
 from training.methods import Method, Processes, Step, Task
 from training.metrics import mean_class_accuracy
 from training.network import Network, freeze_batch_norm
-from training.run_folder import load_progress, save_progress, save_weights, write_down
+from training.run_folder import Progress, load_progress, save_progress, save_weights, write_down
 from training.stages import (
     Stage,
     check,
@@ -134,103 +134,160 @@ def run_stage(
     folder: Path,
 ) -> None:
     """One stage: epochs until patience ends; the best one is kept as `folder/STAGE.safetensors`."""
-    settings, seed = stage.settings, run.seed + 1000 * stage.number
-    teacher, processes = stage.teacher, Processes(fabric)
-    batches = sampler_of(run, stage, parts["train"], processes, seed)
-    dataset = PictureDataset(
-        parts["train"],
-        pictures,
-        augmentation=Augmentation(run.augmentation if teacher.judged else run.views),
-        second=Augmentation(run.views) if teacher.two_views else None,
-        attention=teacher.marks(run, stage.care),
-        seed=seed,
-    )
-    feed = loader(dataset, batches, run.workers)
-    validation = evaluation_loader(PictureDataset(parts["validation"], pictures), batches.batch)
-    shown = rare_pictures(parts["validation"], parts["train"])
+    settings = stage.settings
     network.freeze_features(stage.classifier_only)
-    torch.manual_seed(seed)  # what the method brings: projections, prototypes
-    method, model, optimizers = set_up(fabric, network, run, stage, parts["train"], batches.batch)
-    if stage.name == "stage2" and method.own_state():
-        method.load_state_dict(load_file(folder / "stage1.method.safetensors"), strict=False)
-    mean = running_mean(network, settings.average) if settings.average else None
-    judged = cast(Network, mean.module) if mean else network
-    learning = [method, mean] if mean else [method]
-    last = folder / f"{stage.name}.last.ckpt"
-    # Behind the setup, which moves the network: an optimizer's state follows its parameters then.
-    progress = load_progress(last, learning, optimizers)
-    log = (
-        RunLog(folder, stage.name, method.parts, progress.epoch) if fabric.is_global_zero else None
-    )
-
+    work = StageWork(fabric, network, run, stage, parts, pictures, folder)
+    progress = work.load()
+    log = None
+    if fabric.is_global_zero:
+        log = RunLog(folder, stage.name, work.method.parts, progress.epoch)
     while (
         progress.epoch < settings.epochs
         and progress.epoch - progress.best_epoch < settings.patience
     ):
-        epoch = progress.epoch
-        batches.epoch = epoch
-        method.start_epoch(epoch, settings.epochs)
-        torch.manual_seed(seed + epoch)  # dropout, and what a method draws
-        model.train()
-        if run.network.batch_norm == "frozen" or stage.classifier_only:
-            freeze_batch_norm(method)
-        sums: list[np.ndarray] = []
-        title = f"{stage.name} epoch {epoch + 1}"
-        bar = None if fabric.is_global_zero else True  # None: only where a person looks
-        shown_batches = tqdm(feed, title, leave=False, disable=bar)
-        for step, batch in enumerate(shown_batches):
-            set_rate(optimizers[0], settings, epoch + step / len(batches))
-            losses = model(partial(batch.to, fabric.device))
-            optimizers[0].zero_grad()
-            fabric.backward(losses["loss"])
-            optimizers[0].step()
-            method.after_step()
-            if mean:
-                mean.update_parameters(network)
-            means = processes.mean(torch.stack([losses[name] for name in method.parts]))
-            sums.append(means.cpu().numpy())
-            if log:
-                log.step(epoch + 1, step, sums[-1].tolist())
-
+        row: dict[str, float] = {"epoch": progress.epoch + 1}
+        row |= work.train_epoch(progress.epoch, log) | work.judge()
         progress.epoch += 1
-        row: dict[str, float] = {"epoch": progress.epoch}
-        row |= dict(zip(method.parts, np.mean(sums, 0).tolist(), strict=True))
-        if not math.isfinite(row["loss"]):
-            raise ConfigError(
-                f"{stage.name}, epoch {progress.epoch}: the loss is {row['loss']}, nothing is "
-                "learned any more; lower the stage's learning_rate"
-            )
-        if teacher.judged:
-            labels, logits = fabric.broadcast(predict(judged, validation, fabric))
-            method.after_epoch(labels, logits)
-            row["validation_mca"] = mean_class_accuracy(labels, logits)
         progress.history.append(row)
-        if not teacher.judged or row["validation_mca"] > progress.best:
+        best = row.get("validation_mca", math.inf) > progress.best
+        if best:
             progress.best = row.get("validation_mca", progress.best)
             progress.best_epoch = progress.epoch
-            if log:
-                save_weights(judged.state_dict(), folder / f"{stage.name}.safetensors")
-                if beside := method.own_state():
-                    save_weights(beside, folder / f"{stage.name}.method.safetensors")
         if log:
-            log.epoch(row)
-            words = ", ".join(f"{key} {value:.4g}" for key, value in row.items())
-            print(f"{stage.name}: {words}", flush=True)
-            if teacher.judged and run.sheet_every and progress.epoch % run.sheet_every == 0:
-                log.sheet(
-                    attention_sheet(judged.eval(), shown, pictures, dataset.samples.labels),
-                    progress.epoch,
-                )
-            plot_curves(progress.history, folder / f"{stage.name}.png", f"{run.name} {stage.name}")
-            save_progress(last, learning, optimizers, progress)
+            work.keep(progress, log, best=best)
         fabric.barrier()
     if log:
         log.close()
-        text = json.dumps(asdict(progress), indent=1) + "\n"
         with complete(folder / f"{stage.name}.json") as part:
-            part.write_text(text, encoding="utf-8")
-        last.unlink(missing_ok=True)
+            part.write_text(json.dumps(asdict(progress), indent=1) + "\n", encoding="utf-8")
+        work.last.unlink(missing_ok=True)
     network.freeze_features(False)
+
+
+class StageWork:
+    """A stage under way: what learns, what it learns from, and where that is kept.
+
+    Attributes:
+        method: What brings the losses, with the network in it.
+        judged: What is judged and kept: the network, or its running mean.
+        last: Checkpoint of the last epoch, from which the stage can go on.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        network: Network,
+        run: TrainingRun,
+        stage: Stage,
+        parts: dict[str, SampleList],
+        pictures: PictureCache,
+        folder: Path,
+    ) -> None:
+        self.fabric, self.network, self.run = fabric, network, run
+        self.stage, self.pictures, self.folder = stage, pictures, folder
+        self.seed = run.seed + 1000 * stage.number
+        self.processes = Processes(fabric)
+        self.batches = sampler_of(run, stage, parts["train"], self.processes, self.seed)
+        teacher = stage.teacher
+        dataset = PictureDataset(
+            parts["train"],
+            pictures,
+            augmentation=Augmentation(run.augmentation if teacher.judged else run.views),
+            second=Augmentation(run.views) if teacher.two_views else None,
+            attention=teacher.marks(run, stage.care),
+            seed=self.seed,
+        )
+        self.feed = loader(dataset, self.batches, run.workers)
+        size = self.batches.batch
+        self.validation = evaluation_loader(PictureDataset(parts["validation"], pictures), size)
+        self.shown = rare_pictures(parts["validation"], parts["train"])
+        self.labels = parts["train"].labels
+        torch.manual_seed(self.seed)  # what the method brings: projections, prototypes
+        self.method, self.model, self.optimizers = set_up(
+            fabric, network, run, stage, parts["train"], size
+        )
+        if stage.name == "stage2" and self.method.own_state():
+            before = load_file(folder / "stage1.method.safetensors")
+            self.method.load_state_dict(before, strict=False)
+        share = stage.settings.average
+        self.mean = running_mean(network, share) if share else None
+        self.judged = cast(Network, self.mean.module) if self.mean else network
+        self.learning = [self.method, self.mean] if self.mean else [self.method]
+        self.last = folder / f"{stage.name}.last.ckpt"
+
+    def load(self) -> Progress:
+        """Go on where the stage was stopped, if it was."""
+        # Behind the setup, which moves the network: an optimizer's state follows its parameters.
+        return load_progress(self.last, self.learning, self.optimizers)
+
+    def train_epoch(self, epoch: int, log: RunLog | None) -> dict[str, float]:
+        """One epoch: each batch's losses, and a step down them.
+
+        Args:
+            epoch: How many there were before.
+            log: Where steps are written down.
+
+        Returns:
+            The mean of each loss.
+
+        Raises:
+            ConfigError: The loss is no number any more.
+        """
+        settings, method = self.stage.settings, self.method
+        self.batches.epoch = epoch
+        method.start_epoch(epoch, settings.epochs)
+        torch.manual_seed(self.seed + epoch)  # dropout, and what a method draws
+        self.model.train()
+        if self.run.network.batch_norm == "frozen" or self.stage.classifier_only:
+            freeze_batch_norm(method)
+        sums: list[np.ndarray] = []
+        title = f"{self.stage.name} epoch {epoch + 1}"
+        bar = None if log else True  # None: only where a person looks
+        for step, batch in enumerate(tqdm(self.feed, title, leave=False, disable=bar)):
+            set_rate(self.optimizers[0], settings, epoch + step / len(self.batches))
+            losses = self.model(partial(batch.to, self.fabric.device))
+            self.optimizers[0].zero_grad()
+            self.fabric.backward(losses["loss"])
+            self.optimizers[0].step()
+            method.after_step()
+            if self.mean:
+                self.mean.update_parameters(self.network)
+            means = self.processes.mean(torch.stack([losses[name] for name in method.parts]))
+            sums.append(means.cpu().numpy())
+            if log:
+                log.step(epoch + 1, step, sums[-1].tolist())
+        found = dict(zip(method.parts, np.mean(sums, 0).tolist(), strict=True))
+        if not math.isfinite(found["loss"]):
+            raise ConfigError(
+                f"{self.stage.name}, epoch {epoch + 1}: the loss is {found['loss']}, nothing is "
+                "learned any more; lower the stage's learning_rate"
+            )
+        return found
+
+    def judge(self) -> dict[str, float]:
+        """Mean class accuracy on the validation list; nothing for a stage without classes."""
+        if not self.stage.teacher.judged:
+            return {}
+        found = self.fabric.broadcast(predict(self.judged, self.validation, self.fabric))
+        self.method.after_epoch(*found)
+        return {"validation_mca": mean_class_accuracy(*found)}
+
+    def keep(self, progress: Progress, log: RunLog, *, best: bool) -> None:
+        """Write down an epoch: weights of the best one, figures, curves, a sheet, a checkpoint."""
+        name, folder, row = self.stage.name, self.folder, progress.history[-1]
+        if best:
+            save_weights(self.judged.state_dict(), folder / f"{name}.safetensors")
+            if beside := self.method.own_state():
+                save_weights(beside, folder / f"{name}.method.safetensors")
+        log.epoch(row)
+        words = ", ".join(f"{key} {value:.4g}" for key, value in row.items())
+        print(f"{name}: {words}", flush=True)
+        every = self.run.sheet_every
+        if self.stage.teacher.judged and every and progress.epoch % every == 0:
+            sheet = attention_sheet(self.judged.eval(), self.shown, self.pictures, self.labels)
+            log.sheet(sheet, progress.epoch)
+        plot_curves(progress.history, folder / f"{name}.png", f"{self.run.name} {name}")
+        save_progress(self.last, self.learning, self.optimizers, progress)
 
 
 def set_up(
