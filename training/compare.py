@@ -49,7 +49,8 @@ def compare(first: Results, second: Results, *, resamples: int = RESAMPLES, seed
 
     Returns:
         {"figures": {name: {"first", "second", "difference", "low", "high"}},
-        "mcnemar": {"all" or label: {"only_first", "only_second", "p"}}}, plain data for JSON.
+        "mcnemar": {"all" or label: {"only_first", "only_second", "p"}}}, plain data for JSON;
+        nothing of a class that has no picture.
 
     Raises:
         DataError: Labels, pictures or their classes are not the same.
@@ -69,12 +70,14 @@ def compare(first: Results, second: Results, *, resamples: int = RESAMPLES, seed
                 "high": round(row.high, 6),
             }
             for name, row in found.items()
+            if not np.isnan(row.mean)
         },
         "mcnemar": {
             "all": mcnemar(first, second, np.ones(len(rows), bool)),
             **{
                 label: mcnemar(first, second, first.truth == n)
                 for n, label in enumerate(first.labels)
+                if (first.truth == n).any()
             },
         },
     }

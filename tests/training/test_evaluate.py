@@ -1,5 +1,6 @@
 """Where attention falls, intervals, reports on disk, and two models compared."""
 
+import json
 from dataclasses import replace
 from math import comb
 from pathlib import Path
@@ -13,7 +14,7 @@ from models.card import Accepts, ModelCard
 from models.classifier import Classifier, Prediction
 from models.store import shipped_models
 from training.card_page import card_page
-from training.compare import compare, mcnemar
+from training.compare import compare, comparison_markdown, mcnemar
 from training.config import TrainingRun
 from training.data.samples import Sample, SampleList
 from training.errors import DataError
@@ -206,6 +207,21 @@ def test_different_pictures_are_not_compared():
     random = np.random.default_rng(5)
     with pytest.raises(DataError, match="pictures differ"):
         compare(results(random, 40), results(random, 44))
+
+
+def test_nothing_is_compared_of_a_class_without_pictures():
+    random = np.random.default_rng(3)
+    first, second = (
+        replace(results(random, 40, skill), truth=np.zeros(40, int)) for skill in (0.5, 2.0)
+    )
+
+    told = compare(first, second, resamples=50)
+
+    assert "recall common" in told["figures"]
+    assert "recall rare" not in told["figures"]
+    assert set(told["mcnemar"]) == {"all", "common"}
+    json.loads(json.dumps(told, allow_nan=False))
+    assert "nan" not in comparison_markdown(told)
 
 
 def page(stage: str, text: str, tmp_path: Path) -> str:
