@@ -5,6 +5,7 @@
     reading.py        open_image, read_image: look at the first bytes, call dicom or photo
     dicom.py          DICOM → ImageFile: gate on the header, decode, rescale, window, invert
     dicom_header.py   what may be decoded at all, and the facts about it
+    terms.py          which words of a header are told
     dicomdir.py       which files a medium holds
     dicom_stored.py   stored values of one frame, native or decoded
     dicom_display.py  stored values → brightness, as a table
@@ -17,6 +18,7 @@
     preprocessing.py  Preprocessing and Placement: picture → model input, and the way back
     gradcam.py        the Grad-CAM formula, one spelling for NumPy and PyTorch
     overlay.py        heatmap over picture
+    png.py            a picture as PNG, quickly
     cores.py          how many pictures can be worked on at once
 
 Home of pydicom and OpenCV. Imports nothing else of this project.

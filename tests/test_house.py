@@ -1,5 +1,6 @@
 """What is written down about building and installing, and what must never be."""
 
+import ast
 import os
 import re
 import subprocess
@@ -164,3 +165,21 @@ def test_no_file_names_the_package_index_of_this_machine():
     ]
 
     assert found == []
+
+
+@pytest.mark.parametrize(
+    "package",
+    sorted(
+        str(path.parent.relative_to(ROOT))
+        for name in ("imaging", "models", "training", "service", "cli", "benchmarks")
+        for path in (ROOT / name).rglob("__init__.py")
+    ),
+)
+def test_a_package_says_what_its_modules_are_for(package: str):
+    folder = ROOT / package
+    listed = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+    modules = {path.name for path in folder.glob("*.py")} - {"__init__.py"}
+
+    assert {
+        name for name in modules if not re.search(rf"^ *{re.escape(name)} ", listed, re.M)
+    } == set()

@@ -4,6 +4,7 @@
     rows.py        what a table is made of: cells, and what each changes of the run
     grids.py       CARE's tables, and every table by its name
     comparison.py  all methods beside each other
+    options.py     settings of the attention loss, one changed at a time
     ablation.py    Deep Pneumonia without each of its parts
     trials.py      a cell with a seed; digests that say what was trained on what
     cells.py       train one, measure it, write its JSON; what cells begin with is shared
