@@ -49,6 +49,7 @@ VIEWS = _words("""
     ROTATION OCCLUSAL PORTABLE BEDSIDE VIEW
     CC MLO ML LM LMO FB SIO ISO XCC XCCL XCCM CV AT RM TAN
 """)
+_VIEW_WORDS = VIEWS | BODY_PARTS
 
 
 def told(term: str) -> str:
@@ -77,4 +78,4 @@ def view(stated: str) -> str:
 
 def is_view(stated: str) -> bool:
     """Whether every word of a ViewPosition is known."""
-    return all(word in VIEWS | BODY_PARTS for word in re.split("[ _-]+", stated))
+    return all(word in _VIEW_WORDS for word in re.split("[ _-]+", stated))

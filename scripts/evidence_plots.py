@@ -158,11 +158,8 @@ def main() -> None:
     tables = {}
     for table in sorted(path for path in arguments.results.glob("*/*") if path.is_dir()):
         if changes := [pair.change(arguments.resamples) for pair in pairs(table)]:
-            draw(
-                f"{table.parent.name}-{table.name}",
-                changes,
-                plots / f"{table.parent.name}-{table.name}.svg",
-            )
+            name = f"{table.parent.name}-{table.name}"
+            draw(name, changes, plots / f"{name}.svg")
             tables[f"{table.parent.name}, {table.name}"] = changes
     (arguments.out / "summary.md").write_text(summary(tables), encoding="utf-8")
 

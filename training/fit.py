@@ -119,28 +119,17 @@ def run_stages(
             network.renew_classifier(seed=run.seed)
         if not (folder / f"{stage.name}.json").exists():
             pictures = PictureCache.open(samples, preprocessing_of(run, stage), cache)
-            run_stage(fabric, network, run, stage, parts, pictures, folder)
+            run_stage(StageWork(fabric, network, run, stage, parts, pictures, folder))
         fabric.barrier()
         network.load_state_dict(load_file(folder / f"{stage.name}.safetensors"))
 
 
-def run_stage(
-    fabric: Fabric,
-    network: Network,
-    run: TrainingRun,
-    stage: Stage,
-    parts: dict[str, SampleList],
-    pictures: PictureCache,
-    folder: Path,
-) -> None:
+def run_stage(work: "StageWork") -> None:
     """One stage: epochs until patience ends; the best one is kept as `folder/STAGE.safetensors`."""
-    settings = stage.settings
-    network.freeze_features(stage.classifier_only)
-    work = StageWork(fabric, network, run, stage, parts, pictures, folder)
-    progress = work.load()
+    settings, progress = work.stage.settings, work.load()
     log = None
-    if fabric.is_global_zero:
-        log = RunLog(folder, stage.name, work.method.parts, progress.epoch)
+    if work.fabric.is_global_zero:
+        log = RunLog(work.folder, work.stage.name, work.method.parts, progress.epoch)
     while (
         progress.epoch < settings.epochs
         and progress.epoch - progress.best_epoch < settings.patience
@@ -155,13 +144,13 @@ def run_stage(
             progress.best_epoch = progress.epoch
         if log:
             work.keep(progress, log, best=best)
-        fabric.barrier()
+        work.fabric.barrier()
     if log:
         log.close()
-        with complete(folder / f"{stage.name}.json") as part:
+        with complete(work.folder / f"{work.stage.name}.json") as part:
             part.write_text(json.dumps(asdict(progress), indent=1) + "\n", encoding="utf-8")
         work.last.unlink(missing_ok=True)
-    network.freeze_features(False)
+    work.network.freeze_features(False)
 
 
 class StageWork:
@@ -202,6 +191,7 @@ class StageWork:
         self.validation = evaluation_loader(PictureDataset(parts["validation"], pictures), size)
         self.shown = rare_pictures(parts["validation"], parts["train"])
         self.labels = parts["train"].labels
+        network.freeze_features(stage.classifier_only)
         torch.manual_seed(self.seed)  # what the method brings: projections, prototypes
         self.method, self.model, self.optimizers = set_up(
             fabric, network, run, stage, parts["train"], size

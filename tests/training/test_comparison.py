@@ -350,9 +350,9 @@ def test_cells_share_pre_training_and_a_method_goes_on_with_what_it_brought(
     trained = []
     run_stage = training.fit.run_stage
 
-    def counted(fabric, network, run, stage, *others) -> None:
-        trained.append((run.method, stage.name))
-        run_stage(fabric, network, run, stage, *others)
+    def counted(work) -> None:
+        trained.append((work.run.method, work.stage.name))
+        run_stage(work)
 
     monkeypatch.setattr(training.fit, "run_stage", counted)
     base, choices = base_run(data, "stage2.epochs=2"), Choices(recipes=recipes)

@@ -57,9 +57,9 @@ def figure2(data, tmp_path_factory) -> tuple[Path, list[str]]:
     trained = []
     run_stage = training.fit.run_stage
 
-    def counted(fabric, network, run, stage, *others) -> None:
-        trained.append(stage.name)
-        run_stage(fabric, network, run, stage, *others)
+    def counted(work) -> None:
+        trained.append(work.stage.name)
+        run_stage(work)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training.fit, "run_stage", counted)

@@ -78,9 +78,9 @@ def test_every_table_runs_through_and_shares_what_it_can(run, monkeypatch):
     trained = []
     run_stage = training.fit.run_stage
 
-    def counted(fabric, network, settings, stage, *others) -> None:
-        trained.append(stage.name)
-        run_stage(fabric, network, settings, stage, *others)
+    def counted(work) -> None:
+        trained.append(work.stage.name)
+        run_stage(work)
 
     monkeypatch.setattr(training.fit, "run_stage", counted)
     arguments = (*small(run), "--backbones", "resnet18", "mobilenet_v2", "--out", "maps.png")
@@ -127,9 +127,9 @@ def test_methods_are_compared_and_taken_apart_in_one_go(run, monkeypatch, table,
     counts = Counter()
     run_stage = training.fit.run_stage
 
-    def counted(fabric, network, settings, stage, *others) -> None:
-        counts[stage.name] += 1
-        run_stage(fabric, network, settings, stage, *others)
+    def counted(work) -> None:
+        counts[work.stage.name] += 1
+        run_stage(work)
 
     monkeypatch.setattr(training.fit, "run_stage", counted)
     recipes = lesion_recipes(run.parent / "recipes")
