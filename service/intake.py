@@ -109,6 +109,7 @@ class Http(HttpToolsProtocol):
         self._cycles = weakref.WeakSet[RequestResponseCycle]()
         self._left = 0  # bytes of a body that are still to come, if that is known
         self._past_parser = False
+        self._refused = False  # what came was no request: nothing more is read as one
 
     def _should_upgrade_to_ws(self) -> bool:
         return False  # nothing here speaks WebSocket
@@ -157,7 +158,15 @@ class Http(HttpToolsProtocol):
 
     def _refuse(self, why: str) -> None:
         self.logger.warning(why)
-        self.send_400_response(why)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.send_400_response(why)  # in place of what is being answered, and ends at once
+            return
+        self._refused = True
+        fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+        fields += [*self.server_state.default_headers, (b"content-length", b"%d" % len(why))]
+        lines = [b"HTTP/1.1 400 Bad Request", *(b"%s: %s" % field for field in fields)]
+        self.transport.write(b"\r\n".join([*lines, b"", why.encode()]))
+        self._read_out()
 
     def on_message_begin(self) -> None:
         """Begin with its head."""
@@ -194,6 +203,8 @@ class Http(HttpToolsProtocol):
         Returns:
             How many bytes at its beginning are done with.
         """
+        if self._refused:
+            return size
         if not self._past_parser and not (self.taker and self._left):
             return 0
         self._past_parser = True
@@ -237,15 +248,19 @@ class Http(HttpToolsProtocol):
         super().on_message_complete()
 
     def end(self) -> None:
-        """Close the connection, but read what a client still sends first (RFC 9112, section 9.6).
-
-        Else the system would reset the connection, and whoever sends before it reads would never
-        see why it was refused.
-        """
+        """Close the connection, with what a client still sends read first."""
         if not self.cycle.more_body:
             self.transport.close()
             return
         self._past_parser = True
+        self._read_out()
+
+    def _read_out(self) -> None:
+        """Say no more, but read on until the client has ended or time is up (`await_more`).
+
+        Else the system would reset the connection, and whoever sends before it reads would never
+        see why it was refused (RFC 9112, section 9.6).
+        """
         if self.transport.can_write_eof():
             self.transport.write_eof()
 

@@ -213,7 +213,8 @@ def test_a_request_that_offers_another_protocol_is_read_as_one_of_this(server, e
             assert top(line.answer()) == expected
 
 
-def test_no_body_is_run_as_a_request(server):
+@pytest.mark.parametrize("pause", [0, 0.3])
+def test_no_body_is_run_as_a_request(server, pause):
     inner = b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Request-ID: inner\r\n\r\n"
     with Line(server) as line:
         line.send(head(*OFFER, length=len(inner)), inner, b"GET /no HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -221,7 +222,7 @@ def test_no_body_is_run_as_a_request(server):
         assert [line.answer()[0] for _ in range(2)] == [400, 404]
     told = server.log.count("Invalid HTTP")
     with Line(server) as line:
-        line.send(b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", inner)
+        line.send(b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", inner, inner, pause=pause)
 
         assert line.answer()[0] == 400
         assert line.ended()
@@ -257,9 +258,10 @@ def test_who_sends_before_it_reads_sees_why_it_is_refused(server, version):
 )
 def test_a_head_without_end_is_refused(server, start):
     fields = b"\r\nX: y" * 200_000 if start.endswith(b"y") else b"y" * 1_400_000
-    with Line(server) as line, suppress(ConnectionError):  # it is closed with some of this unread
+    with Line(server) as line:
         line.send(start, fields)
         assert line.answer()[0] == 400
+        assert line.ended()
 
 
 def waiting(server: Server) -> float:
@@ -360,6 +362,9 @@ class Transport(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self.closed
+
+    def can_write_eof(self) -> bool:
+        return False
 
 
 def connected(app: object, state: ServerState, **settings: float) -> tuple[Intake, Transport]:
@@ -554,6 +559,22 @@ def test_who_never_asks_is_left(begun):
             await asyncio.sleep(0.02)
 
     asyncio.run(asyncio.wait_for(play(), 20))
+
+
+def test_who_is_refused_and_goes_on_sending_is_left():
+    async def play() -> bytes:
+        protocol, transport = connected(None, ServerState(), timeout_keep_alive=0.2)
+        read(protocol, b"no request\r\n\r\n")
+        told = transport.written
+        while not transport.closed:
+            read(protocol, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await asyncio.sleep(0.02)
+        assert transport.written == told
+        return told
+
+    told = asyncio.run(asyncio.wait_for(play(), 20))
+    assert told.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert told.endswith(b"\r\n\r\nInvalid HTTP request received.")
 
 
 def test_others_have_their_turn_while_a_body_takes_long():
