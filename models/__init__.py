@@ -11,3 +11,8 @@
 
 Home of ONNX Runtime. Imports imaging, nothing else of this project.
 """
+
+import os
+
+# Before it is imported: its builds of 1.29 and later report to their makers which models run where.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

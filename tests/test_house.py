@@ -119,10 +119,19 @@ def test_the_bento_needs_what_the_serving_extra_needs_as_pinned():
     assert bento["python"]["lock_packages"] is False
 
 
-def test_the_bento_has_the_allocator_that_care_serve_has():
+def test_the_bento_has_the_environment_that_care_serve_has():
     bento = yaml.safe_load((ROOT / "bentofile.yaml").read_text())
 
-    assert {entry["name"]: entry["value"] for entry in bento["envs"]} == ALLOCATOR
+    set_there = {entry["name"]: entry["value"] for entry in bento["envs"]}
+    assert set_there == ALLOCATOR | {"BENTOML_DO_NOT_TRACK": "True"}
+
+
+def test_the_bento_installs_the_libraries_that_the_container_does():
+    bento = yaml.safe_load((ROOT / "bentofile.yaml").read_text())
+    installs = r"apt-get install --yes --no-install-recommends (.*) \\"
+    [packages] = re.findall(installs, (ROOT / "Dockerfile").read_text())
+
+    assert bento["docker"]["system_packages"] == packages.split()
 
 
 def test_the_container_copies_all_that_the_command_imports():

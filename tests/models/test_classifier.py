@@ -1,7 +1,10 @@
 """A model's folder as it is loaded, and what its maps mean."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -165,6 +168,24 @@ def test_a_folder_under_another_name_is_refused(tmp_path):
 
     with pytest.raises(BrokenModel, match="card is that of 'chest'"):
         load_one(tmp_path, "knee")
+
+
+def test_nobody_is_told_that_a_model_runs(tmp_path):
+    square_model(tmp_path / "models")
+    home = tmp_path / "home"
+    home.mkdir()
+    # ONNX Runtime keeps quiet by itself where these say that nobody works with it.
+    quiet = ("CI", "ORT_RUNNING_UNIT_TESTS", "ORT_DISABLE_TELEMETRY")
+    kept = {name: value for name, value in os.environ.items() if name not in quiet}
+    load = "import sys; from models.store import Path, load_all; load_all(Path(sys.argv[1]))"
+
+    subprocess.run(
+        [sys.executable, "-c", load, tmp_path / "models"],
+        env=kept | {"HOME": str(home)},
+        check=True,
+    )
+
+    assert list(home.rglob("*")) == []
 
 
 def test_no_models_at_all_is_a_mistake_of_the_deployment(tmp_path):
