@@ -263,16 +263,16 @@ def _decoded(source: bytes, syntax: uid.UID, form: PixelFormat) -> tuple[np.ndar
     if syntax in JPEG:
         with foreign_errors(damaged):
             codes, photometric = decode_jpeg(source, stream, form.photometric)
-        stored = min(form.stored, codes.itemsize * 8)
     else:
         codes, photometric = _through_pydicom(source, syntax, form)
-        stored = stream.precision
+    # some encoders write the valid bits, some all that are allocated
+    whole = stream.precision >= form.stored + form.shift
     return codes, replace(
         form,
         photometric=photometric,
         allocated=codes.itemsize * 8,
-        stored=stored,
-        shift=0,
+        stored=min(form.stored, stream.precision),
+        shift=form.shift if whole else 0,
         planar=False,
     )
 

@@ -118,19 +118,32 @@ def test_lossless_syntaxes_change_nothing(dataset, syntax):
     np.testing.assert_array_equal(read_image(as_bytes(dataset)).pixels, expected)
 
 
+@pytest.mark.parametrize("syntax", [None, RLELossless, JPEGLSLossless, JPEG2000Lossless, "+e1"])
 @pytest.mark.parametrize("kind", [np.uint16, np.int16])
 @pytest.mark.parametrize("high_bit", [11, 13, 15])
-def test_rle_keeps_the_valid_bits_wherever_they_are(high_bit, kind):
+def test_the_valid_bits_are_kept_wherever_they_are(high_bit, kind, syntax, tmp_path):
     film = (make_film(33, 47).astype(int) - 2048 * (kind is np.int16)).astype(kind)
     expected = read_image(as_bytes(make_dicom(film, **WINDOW))).pixels
     valid = 0xFFF << (high_bit - 11)
     others = np.random.default_rng(0).integers(0, 1 << 16, film.shape) & ~valid
     dataset = make_dicom((film.astype(int) << (high_bit - 11) & valid | others).astype(kind))
-    dataset.compress(RLELossless, encoding_plugin=ENCODERS[RLELossless])
+    if syntax in ENCODERS:
+        dataset.compress(syntax, encoding_plugin=ENCODERS[syntax])
+    elif syntax:
+        dataset = pydicom.dcmread(io.BytesIO(dcmtk("dcmcjpeg", dataset, tmp_path, syntax)))
     dataset.BitsStored, dataset.HighBit = 12, high_bit
     dataset.WindowCenter, dataset.WindowWidth = WINDOW.values()
 
     np.testing.assert_array_equal(read_image(as_bytes(dataset)).pixels, expected)
+
+
+@pytest.mark.parametrize("tool", ["dcmcjpeg", "dcmcjpls"])
+def test_color_of_12_bits_in_16_is_as_bright_as_it_was(tool, tmp_path):
+    dataset = make_dicom(make_color(33, 47).astype(np.uint16) * 16, bits_stored=12)
+
+    data = dcmtk(tool, dataset, tmp_path, "+e1" if tool == "dcmcjpeg" else "+el")
+
+    np.testing.assert_array_equal(read_image(data).pixels, read_image(as_bytes(dataset)).pixels)
 
 
 def test_lossy_jpeg_2000_looks_as_pydicom_shows_it(dataset):
