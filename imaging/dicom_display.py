@@ -185,12 +185,33 @@ def _voi_table(item: Dataset, header: Header, index: int) -> _Shades:
     table = _table(item, header, not mapped and (_is_signed(header) or intercept < 0))
     values = np.arange(-(1 << 16), 1 << 16, dtype=np.float64)
     entries = table(values)
-    low, high = entries.min(), entries.max()
-    [steps] = np.nonzero(np.diff(entries))
-    ends = (values[steps[0]], values[steps[-1] + 1]) if steps.size else (0.0, 0.0)
+    white = _white(item, int(entries.max()))
     return _Shades(
-        lambda values: (table(values) - low) / max(high - low, 1), _from_to(*ends), "table"
+        lambda values: table(values) / white, _as_window(values, entries / white), "table"
     )
+
+
+def _as_window(values: np.ndarray, shades: np.ndarray) -> Window:
+    """The window nearest to a table: the line through where it begins and where it ends."""
+    [steps] = np.nonzero(np.diff(shades))
+    if not steps.size:
+        return _from_to(0, 0)
+    ends = [steps[0], steps[-1] + 1]
+    (low, high), (dark, bright) = values[ends], shades[ends]
+    if bright <= dark:
+        return _from_to(low, high)
+    slope = (high - low) / (bright - dark)
+    return _from_to(low - dark * slope, high + (1 - bright) * slope)
+
+
+def _white(item: Dataset, brightest: int) -> int:
+    """The entry of a VOI LUT that is shown as white: all of its bits (PS3.3 C.11.2.1.1).
+
+    Many files say 16 bits whatever they use, and some fewer than they use.
+    """
+    needed = max(8, brightest.bit_length())
+    bits = int(numbers(item, "LUTDescriptor")[2])
+    return (1 << (bits if needed <= bits < 16 else needed)) - 1
 
 
 def _ramp(window: Window, shape: str) -> Transform:

@@ -18,7 +18,7 @@ def displayed(dataset: Dataset, frame: int = 0) -> np.ndarray:
         values = apply_voi_lut(apply_modality_lut(stored, dataset), dataset).astype(np.float64)
         data = dataset.VOILUTSequence[0].LUTData
         entries = np.frombuffer(data, "<u2") if isinstance(data, bytes) else np.array(data)
-        low, high = entries.min(), entries.max()
+        low, high = 0, 2 ** int(entries.max()).bit_length() - 1
     elif dataset.get("WindowWidth"):
         low, high = apply_voi_lut(np.array([-1e12, 1e12]), dataset)
         values = apply_voi_lut(values, dataset)

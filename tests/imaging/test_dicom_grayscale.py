@@ -131,6 +131,28 @@ def test_a_voi_lut_outranks_a_window_and_starts_anywhere(first, implicit):
     assert_within_one(read_image(as_bytes(dataset)).pixels, displayed(dataset))
 
 
+@pytest.mark.parametrize(
+    ("bits", "brightest", "white"),
+    [
+        (12, 4095, 4095),
+        (12, 3000, 4095),
+        (8, 255, 255),
+        (16, 65535, 65535),
+        pytest.param(16, 4095, 4095, id="16-said-12-used"),
+        pytest.param(10, 4095, 4095, id="10-said-12-used"),
+        pytest.param(16, 90, 255, id="never-less-than-8"),
+    ],
+)
+def test_a_voi_lut_is_as_bright_as_its_entries_are_of_their_bits(bits, brightest, white):
+    entries = np.linspace(brightest // 5, brightest, 4096).astype(np.uint16)
+    film = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    dataset = make_dicom(film, bits_stored=12, VOILUTSequence=lut_item(entries, bits=bits))
+
+    ours = read_image(as_bytes(dataset)).pixels
+
+    assert_within_one(ours.reshape(-1), entries * (255 / white))
+
+
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
 @pytest.mark.parametrize("stored", [np.uint16, np.int16])
 def test_a_voi_lut_starts_below_zero_where_rescaled_values_do(stored, syntax):
@@ -505,7 +527,8 @@ def test_a_given_window_keeps_monochrome1_inverted_last():
     ("source", "attributes"),
     [
         ("file", WINDOW),
-        ("table", {"VOILUTSequence": lut_item(np.arange(1200), first=700)}),
+        ("table", {"VOILUTSequence": lut_item(np.arange(1024), first=700)}),
+        ("table", {"VOILUTSequence": lut_item(np.linspace(500, 3000, 4096).astype(int), bits=12)}),
         ("range", {}),
         ("range", {"VOILUTFunction": "LINEAR_EXACT"}),
         ("range", {"RescaleSlope": "0.5", "RescaleIntercept": "-1000"}),
