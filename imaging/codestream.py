@@ -16,6 +16,9 @@ from imaging.errors import UnreadableImage
 FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 START_OF_SCAN = 0xDA
 
+# of a JPEG 2000
+CODING_STYLE, START_OF_TILE = 0xFF52, 0xFF90
+
 FILL = re.compile(rb"\xff{2,}")
 """Bytes that may stand before a marker, and its own first byte."""
 
@@ -36,6 +39,7 @@ class Codestream:
         component_ids: Names of a JPEG's components; b"RGB" says that they are no YCbCr.
         jfif: Whether the JPEG has a JFIF header, which means YCbCr.
         adobe: Color transform of the Adobe header, 0 RGB, 1 YCbCr; None where there is none.
+        transformed: Whether a JPEG 2000 holds a color transform, which its decoder undoes.
     """
 
     width: int
@@ -46,6 +50,7 @@ class Codestream:
     component_ids: bytes = b""
     jfif: bool = False
     adobe: int | None = None
+    transformed: bool = False
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -61,7 +66,7 @@ class Codestream:
         """
         if self.components != 3:
             return ""
-        if self.component_ids.upper() == b"RGB" or self.adobe == 0:
+        if self.component_ids.upper() == b"RGB" or self.adobe == 0 or self.transformed:
             return "RGB"
         return "YBR_FULL" if self.jfif or self.adobe == 1 else ""
 
@@ -94,13 +99,23 @@ class Codestream:
 
     @classmethod
     def _jpeg_2000(cls, source: bytes) -> Self:
-        """Read the SIZ segment (ITU-T T.800 A.5.1), also when it is inside a JP2 file."""
+        """Read the main header (ITU-T T.800 A.5.1, A.6.1), also when it is inside a JP2 file."""
         at = source.find(b"\xff\x4f\xff\x51", 0, 4096)
         if at < 0:
             raise UnreadableImage("damaged pixel data: no codestream")
         right, bottom, left, top = struct.unpack_from(">IIII", source, at + 8)
         components, depth = struct.unpack_from(">HB", source, at + 40)
-        return cls(right - left, bottom - top, components, (depth & 0x7F) + 1, 0x4F)
+        size = right - left, bottom - top, components
+        transformed = False
+        after = at + 2
+        for _ in range(MOST_SEGMENTS):
+            marker, length = struct.unpack_from(">HH", source, after)
+            if marker == START_OF_TILE:
+                break
+            if marker == CODING_STYLE:
+                transformed = source[after + 8 : after + 9] == b"\1"
+            after += 2 + length
+        return cls(*size, (depth & 0x7F) + 1, 0x4F, transformed=transformed)
 
 
 def jpeg_segments(source: bytes) -> Iterator[tuple[int, bytes, int]]:

@@ -265,6 +265,8 @@ def _decoded(source: bytes, syntax: uid.UID, form: PixelFormat) -> tuple[np.ndar
             codes, photometric = decode_jpeg(source, stream, form.photometric)
     else:
         codes, photometric = _through_pydicom(source, syntax, form)
+        if stream.transformed:  # whatever the DICOM header still says
+            photometric = "RGB"
     # some encoders write the valid bits, some all that are allocated
     whole = stream.precision >= form.stored + form.shift
     return codes, replace(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from pydicom.pixels import convert_color_space
-from pydicom.uid import ExplicitVRBigEndian
+from pydicom.uid import ExplicitVRBigEndian, JPEG2000Lossless
 
 from imaging.errors import ImagingError
 from imaging.reading import read_image
@@ -62,6 +62,27 @@ def test_chroma_that_is_all_there_is_not_taken_for_subsampled(planar, frames):
     pixels = read_image(as_bytes(wrong), frame=frames).pixels
 
     np.testing.assert_array_equal(pixels, read_image(as_bytes(right), frame=frames).pixels)
+
+
+@pytest.mark.parametrize("told", ["RGB", "YBR_RCT", "YBR_FULL", "YBR_FULL_422"])
+def test_jpeg_2000_of_transformed_colors_is_rgb_whatever_its_header_says(told):
+    picture = make_color()
+    dataset = make_dicom(picture)
+    dataset.PhotometricInterpretation = "YBR_RCT"
+    dataset.compress(JPEG2000Lossless, encoding_plugin="pylibjpeg")
+    dataset.PhotometricInterpretation = told
+
+    np.testing.assert_array_equal(read_image(as_bytes(dataset)).pixels, picture)
+
+
+@pytest.mark.parametrize("told", ["RGB", "YBR_FULL"])
+def test_jpeg_2000_of_colors_as_they_are_is_what_its_header_says(told):
+    dataset = make_dicom(make_color(), photometric=told)
+    expected = read_image(as_bytes(dataset)).pixels
+    dataset.compress(JPEG2000Lossless, encoding_plugin="pylibjpeg")
+    dataset.PhotometricInterpretation = told
+
+    np.testing.assert_array_equal(read_image(as_bytes(dataset)).pixels, expected)
 
 
 def test_ybr_partial_uses_the_narrow_range():
