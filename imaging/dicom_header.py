@@ -136,7 +136,13 @@ INFLATED_AT_ONCE = 1 << 20
 MOST_READS = 1 << 19
 """Most pieces that a header is read in: one or some for each element and each item."""
 MOST_ITEMS = 1 << 17
-"""Most items of a sequence, those within them included."""
+"""Most items of the functional groups of all frames, those within them included."""
+FEW_ITEMS = 1 << 11
+"""Most items of any other sequence."""
+
+MOST_BYTES = 1 << 18
+"""Longest attribute that is no sequence: a look-up table has half of it. Offset tables may have
+more, for they stay bytes."""
 
 ITEM = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 """The tag that an item begins with, little and big endian."""
@@ -198,9 +204,19 @@ def value(dataset: Dataset, keyword: str) -> Any:
 
     Raises:
         UnreadableImage: pydicom cannot make sense of the bytes.
+        ImageTooLarge: Of a numeric or text attribute there are very many.
     """
+    packed = _packed(dataset, keyword)
+    if len(packed) > MOST_BYTES and not keyword.endswith("Sequence") and "Offset" not in keyword:
+        raise ImageTooLarge(f"{keyword} has {len(packed)} bytes, at most {MOST_BYTES} are read")
     with foreign_errors(f"{keyword} is damaged"):
         return dataset.get(keyword)
+
+
+def _packed(dataset: Dataset, keyword: str) -> bytes:
+    """The bytes of an attribute that no one has asked for yet; else none."""
+    element = dataset.get_item(keyword) if keyword in dataset else None
+    return element.value if element and isinstance(element.value, bytes) else b""
 
 
 def text(dataset: Dataset, keyword: str) -> str:
@@ -239,9 +255,9 @@ def sequence(dataset: Dataset, keyword: str) -> list[Dataset]:
     Raises:
         ImagingError: pydicom cannot make sense of the bytes, or there are too many items.
     """
-    packed = dataset.get_item(keyword).value if keyword in dataset else None
-    if isinstance(packed, bytes) and sum(map(packed.count, ITEM)) > MOST_ITEMS:
-        raise ImageTooLarge(f"{keyword} has more than {MOST_ITEMS} items")
+    most = MOST_ITEMS if keyword.endswith("FunctionalGroupsSequence") else FEW_ITEMS
+    if sum(map(_packed(dataset, keyword).count, ITEM)) > most:
+        raise ImageTooLarge(f"{keyword} has more than {most} items")
     items = value(dataset, keyword)
     return list(items) if items is not None and hasattr(items, "__iter__") else []
 

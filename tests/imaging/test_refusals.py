@@ -8,8 +8,10 @@ import zlib
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.uid import ImplicitVRLittleEndian
 
 from imaging.errors import (
     FrameNotFound,
@@ -155,11 +157,26 @@ def test_a_small_file_cannot_become_objects_without_end(packed, undefined, words
     data = packed(dataset)
     assert open_image(data).facts.body_part == ""
 
-    monkeypatch.setattr("imaging.dicom_header.MOST_ITEMS", 1999)
+    monkeypatch.setattr("imaging.dicom_header.FEW_ITEMS", 1999)
     for most in range(2000, 2005):  # wherever it ends, within an item or between two
         monkeypatch.setattr("imaging.dicom_header.MOST_READS", most)
         with pytest.raises(ImageTooLarge, match=words):
             open_image(data)
+
+
+@pytest.mark.parametrize("keyword", ["WindowCenter", "NumberOfFrames", "BodyPartExamined"])
+def test_an_attribute_of_very_many_values_is_refused_before_they_are_made(keyword):
+    dataset = make_dicom(make_film(8, 8), syntax=ImplicitVRLittleEndian)
+    dataset[keyword] = DataElement(keyword, "UN", b"1\\" * 1_000_000)
+    data = as_bytes(dataset)
+
+    tracemalloc.start()
+    with pytest.raises(ImageTooLarge, match=f"{keyword} has 2000000 bytes"):
+        read_image(data)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert most < 20_000_000
 
 
 def test_a_deflated_file_is_inflated_no_further_than_its_picture_reaches():
