@@ -9,6 +9,7 @@
     dicomdir.py       which files a medium holds
     dicom_stored.py   stored values of one frame, native or decoded
     dicom_display.py  stored values → brightness, as a table
+    dicom_lut.py      the look-up tables that a file brings along
     codestream.py     what compressed pixels say about themselves
     jpeg.py           classic JPEG inside DICOM
     photo.py          PNG, JPEG → ImageFile

@@ -5,7 +5,7 @@ table; the picture is then one look-up per pixel. Beyond that it is computed for
 time: as numbers of 64 bits a whole film would take many times its memory.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from math import isfinite
 from typing import Literal, NamedTuple
@@ -13,11 +13,11 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_color_lut
 
 from imaging.dicom_header import Header, numbers, sequence, text, value
+from imaging.dicom_lut import Transform, first_table, look_up_table, white
 from imaging.dicom_stored import PixelFormat
-from imaging.errors import UnreadableImage, WindowNotFound, foreign_errors
+from imaging.errors import UnreadableImage, WindowNotFound
 from imaging.image import Voi, Window
 
 # [R, G, B] from [Y, Cb, Cr, 1], values 0 to 255 (PS3.3 C.7.6.3.1.2).
@@ -35,8 +35,6 @@ YBR_PARTIAL = np.array(
         [1.164384, 2.017232, 0, -276.835851],
     ]
 )
-
-Transform = Callable[[np.ndarray], np.ndarray]
 
 PIXELS_AT_ONCE = 1 << 16
 """How many pixels of more than 16 bits are computed at a time, each in some 40 bytes."""
@@ -132,8 +130,8 @@ def _values(codes: np.ndarray, form: PixelFormat) -> np.ndarray:
 
 def _modality(header: Header, index: int) -> Transform:
     """The modality LUT, or rescale slope and intercept, or nothing (PS3.3 C.11.1)."""
-    if lut := _lut(header.dataset, "ModalityLUTSequence"):
-        return _table(lut, header, _is_signed(header))
+    if lut := first_table(header.dataset, "ModalityLUTSequence"):
+        return look_up_table(lut, header, _is_signed(header))
     slope, intercept = _rescale(header, index)
     return lambda values: values * slope + intercept
 
@@ -181,13 +179,13 @@ def _window(header: Header, index: int, chosen: Window | int | None) -> _Shades 
 def _voi_table(item: Dataset, header: Header, index: int) -> _Shades:
     _, intercept = _rescale(header, index)
     # what a modality LUT gives is never negative
-    mapped = _lut(header.dataset, "ModalityLUTSequence")
-    table = _table(item, header, not mapped and (_is_signed(header) or intercept < 0))
+    mapped = first_table(header.dataset, "ModalityLUTSequence")
+    table = look_up_table(item, header, not mapped and (_is_signed(header) or intercept < 0))
     values = np.arange(-(1 << 16), 1 << 16, dtype=np.float64)
     entries = table(values)
-    white = _white(item, int(entries.max()))
+    whitest = white(item, int(entries.max()))
     return _Shades(
-        lambda values: table(values) / white, _as_window(values, entries / white), "table"
+        lambda values: table(values) / whitest, _as_window(values, entries / whitest), "table"
     )
 
 
@@ -202,16 +200,6 @@ def _as_window(values: np.ndarray, shades: np.ndarray) -> Window:
         return _from_to(low, high)
     slope = (high - low) / (bright - dark)
     return _from_to(low - dark * slope, high + (1 - bright) * slope)
-
-
-def _white(item: Dataset, brightest: int) -> int:
-    """The entry of a VOI LUT that is shown as white: all of its bits (PS3.3 C.11.2.1.1).
-
-    Many files say 16 bits whatever they use, and some fewer than they use.
-    """
-    needed = max(8, brightest.bit_length())
-    bits = int(numbers(item, "LUTDescriptor")[2])
-    return (1 << (bits if needed <= bits < 16 else needed)) - 1
 
 
 def _ramp(window: Window, shape: str) -> Transform:
@@ -274,36 +262,6 @@ def _bytes(brightness: np.ndarray, inverted: bool) -> np.ndarray:
     return np.rint(brightness * 255).astype(np.uint8)
 
 
-def _lut(dataset: Dataset, keyword: str) -> Dataset | None:
-    """First item of an LUT sequence that has one in it."""
-    items = sequence(dataset, keyword)
-    return items[0] if items and value(items[0], "LUTData") else None
-
-
-def _table(item: Dataset, header: Header, signed: bool, name: str = "LUT") -> Transform:
-    """The look-up table that `item` keeps under `name` (PS3.3 C.11.1.1, C.7.6.3.1.5)."""
-    descriptor = [int(number) for number in numbers(item, f"{name}Descriptor")]
-    data = value(item, f"{name}Data")
-    if len(descriptor) != 3 or data is None:
-        raise UnreadableImage("a look-up table without descriptor or data")
-    count, first, _ = descriptor
-    count = count or 1 << 16
-    first &= 0xFFFF  # US or SS; implicit VR does not say which
-    if signed and first >= 1 << 15:
-        first -= 1 << 16
-    if isinstance(data, bytes):
-        order = "<" if header.little_endian else ">"
-        kind = f"{order}u2" if len(data) >= 2 * count else "u1"
-        data = data[: len(data) // 2 * 2] if kind != "u1" else data
-        entries = np.frombuffer(data, kind)[:count].astype(np.float64)
-    else:
-        entries = np.array(data, np.float64).reshape(-1)[:count]
-    if not entries.size:
-        raise UnreadableImage("an empty look-up table")
-    last = entries.size - 1
-    return lambda values: entries[np.clip(np.rint(values) - first, 0, last).astype(np.int64)]
-
-
 def color(codes: np.ndarray, form: PixelFormat, header: Header) -> np.ndarray:
     """Turn the stored codes of a color frame into RGB, uint8, (H, W, 3)."""
     if form.photometric == "PALETTE COLOR":
@@ -334,15 +292,11 @@ def _palette(codes: np.ndarray, form: PixelFormat, header: Header) -> np.ndarray
         raise UnreadableImage("PALETTE COLOR with more than 16 bits")
     every = np.arange(1 << (8 * codes.itemsize), dtype=np.uint32).astype(codes.dtype)
     indices = _values(every, form)
-    with foreign_errors("a damaged palette"):
-        if value(header.dataset, "RedPaletteColorLookupTableData"):
-            tables = [
-                _table(header.dataset, header, form.signed, f"{name}PaletteColorLookupTable")
-                for name in ("Red", "Green", "Blue")
-            ]
-            colors = np.stack([table(indices) for table in tables], axis=-1)
-        else:
-            colors = apply_color_lut(indices.astype(np.int32), header.dataset)[:, :3]
+    tables = [
+        look_up_table(header.dataset, header, form.signed, f"{name}PaletteColorLookupTable")
+        for name in ("Red", "Green", "Blue")
+    ]
+    colors = np.stack([table(indices) for table in tables], axis=-1)
     # some files keep 8-bit colors in 16-bit entries
     scale = 1 / 257 if colors.max() > 255 else 1.0
     return np.take(np.rint(colors * scale).astype(np.uint8), codes, axis=0)

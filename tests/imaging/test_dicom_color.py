@@ -1,11 +1,13 @@
 """Color DICOM → RGB."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from pydicom.pixels import convert_color_space
-from pydicom.uid import ExplicitVRBigEndian, JPEG2000Lossless
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, JPEG2000Lossless
 
-from imaging.errors import ImagingError
+from imaging.errors import ImagingError, UnreadableImage
 from imaging.reading import read_image
 from tests.factories import as_bytes, make_color, make_dicom
 from tests.imaging.oracle import displayed
@@ -105,12 +107,12 @@ def test_deep_color_is_scaled_by_its_bits(kind, bits):
     assert_within_one(read_image(as_bytes(make_dicom(deep, bits_stored=bits))).pixels, picture)
 
 
-def palette(bits: int, count: int, first: int = 0, order: str = "<") -> dict[str, object]:
+def palette(bits: int, count: int, first: int = 0) -> dict[str, object]:
     """Attributes of a palette of random colors."""
     rng = np.random.default_rng(3)
     attributes: dict[str, object] = {}
     for name in ("Red", "Green", "Blue"):
-        entries = rng.integers(0, 2**bits, count).astype(f"{order}u{bits // 8}")
+        entries = rng.integers(0, 2**bits, count).astype(f"<u{bits // 8}")
         attributes[f"{name}PaletteColorLookupTableDescriptor"] = [count % 65536, first, bits]
         attributes[f"{name}PaletteColorLookupTableData"] = entries.tobytes()
     return attributes
@@ -127,19 +129,87 @@ def test_a_palette_is_looked_up(bits, kind, count, first):
     assert_within_one(read_image(as_bytes(dataset)).pixels, displayed(dataset))
 
 
-def test_a_palette_in_big_endian_has_the_same_colors():
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_palette_in_big_endian_has_the_same_colors(bits):
     codes = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    little = make_dicom(codes, photometric="PALETTE COLOR", **palette(16, 256))
-    big = make_dicom(
-        codes,
-        syntax=ExplicitVRBigEndian,
-        photometric="PALETTE COLOR",
-        **palette(16, 256, order=">"),
-    )
+    little = make_dicom(codes, photometric="PALETTE COLOR", **palette(bits, 256))
+    big = make_dicom(codes, syntax=ExplicitVRBigEndian, photometric="PALETTE COLOR")
+    for keyword, found in palette(bits, 256).items():
+        swapped = np.frombuffer(found, "<u2").byteswap().tobytes() if "Data" in keyword else found
+        setattr(big, keyword, swapped)
 
     np.testing.assert_array_equal(
         read_image(as_bytes(big)).pixels, read_image(as_bytes(little)).pixels
     )
+
+
+def segmented(bits: int, order: str, **colors: list[int]) -> dict[str, object]:
+    """A palette of 256 entries in segments, its words in one order (PS3.3 C.7.9.2)."""
+    attributes: dict[str, object] = {}
+    for name, words in colors.items():
+        attributes[f"{name}PaletteColorLookupTableDescriptor"] = [256, 0, bits]
+        packed = np.array(words, f"<u{bits // 8}").tobytes()
+        words_of_16 = np.frombuffer(packed + bytes(len(packed) % 2), "<u2")
+        keyword = f"Segmented{name}PaletteColorLookupTableData"
+        attributes[keyword] = words_of_16.astype(f"{order}u2").tobytes()
+    return attributes
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_palette_in_segments_is_put_together(bits, syntax):
+    top = (1 << bits) - 1
+    at = [3 * bits // 8, 0] if bits == 16 else [3, 0, 0, 0]  # of the line, in bytes
+    red = [0, 1, 0, 1, 100, top, 1, 100, 0, 1, 55, top // 5]  # an entry and three lines
+    green = [0, 1, 0, 1, 100, top, 0, 1, 0, 2, 1, *at, 0, 54, *range(1, 55)]
+    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    codes = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    dataset = make_dicom(
+        codes,
+        syntax=syntax,
+        photometric="PALETTE COLOR",
+        **segmented(bits, order, Red=red, Green=green, Blue=[0, 1, 9, 1, 255, 9]),
+    )
+
+    found = read_image(as_bytes(dataset)).pixels.reshape(256, 3) * (top / 255)
+
+    rise = np.linspace(0, top, 101)
+    expected = [
+        np.concatenate([rise, rise[-2::-1], np.linspace(0, top // 5, 56)[1:]]),
+        np.concatenate([rise, rise, np.arange(1, 55)]),
+        np.full(256, 9),
+    ]
+    assert np.abs(found - np.stack(expected, axis=-1)).max() <= top / 255
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param([1, 4, 9], id="a-line-from-nowhere"),
+        pytest.param([0, 1, 0, 3, 1, 1], id="no-such-kind"),
+        pytest.param([0, 1, 0, 2, 9, 6, 0], id="segments-within-themselves"),
+        pytest.param([0, 1, 0, *[0, 0] * 600], id="segments-of-nothing"),
+    ],
+)
+def test_segments_that_do_not_add_up_are_refused(words):
+    colors = segmented(16, "<", Red=words, Green=words, Blue=words)
+    dataset = make_dicom(np.zeros((4, 4), np.uint8), photometric="PALETTE COLOR", **colors)
+
+    with pytest.raises(UnreadableImage, match="segments do not add up"):
+        read_image(as_bytes(dataset))
+
+
+def test_a_palette_in_segments_makes_no_more_entries_than_it_has():
+    bomb = [0, 1, 0, *[1, 65535, 65535, 1, 65535, 0] * 200]
+    colors = segmented(16, "<", Red=bomb, Green=bomb, Blue=bomb)
+    data = as_bytes(make_dicom(np.zeros((4, 4), np.uint8), photometric="PALETTE COLOR", **colors))
+
+    tracemalloc.start()
+    read_image(data)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert most < 20_000_000
 
 
 @pytest.mark.parametrize("photometric", ["HSV", "ARGB", "CMYK", "Doe^Jane", ""])
