@@ -41,6 +41,14 @@ JPEG = {
 }
 
 
+# Of the standard, though pydicom has no name for them (PS3.6 table A-1).
+UNNAMED = {
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
+    "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
+    "1.2.840.10008.1.2.4.112": "JPEG XL",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PixelFormat:
     """How to understand stored values (PS3.3 C.7.6.3).
@@ -151,7 +159,8 @@ def stored_values(
     if syntax in PLUGINS or syntax in JPEG:
         return _decoded(_encoded_frame(header, form, frames, index), syntax, form)
     # a UID that is no transfer syntax may be anything, so only known names are repeated
-    name = syntax.name if syntax in uid.AllTransferSyntaxes else "an unknown transfer syntax"
+    name = syntax.name if syntax in uid.AllTransferSyntaxes else UNNAMED.get(syntax)
+    name = name or "an unknown transfer syntax"
     raise UnsupportedImage(f"pixels encoded as {name}, which no decoder here reads")
 
 

@@ -51,6 +51,13 @@ VIEWS = _words("""
 """)
 _VIEW_WORDS = VIEWS | BODY_PARTS
 
+# How a patient is placed says nothing of from where the film is taken.
+_NO_DIRECTION = _words("""
+    ERECT UPRIGHT STANDING SITTING SUPINE PRONE RECUMBENT PORTABLE BEDSIDE INSPIRATION EXPIRATION
+    VIEW
+""")
+_SHORTENED = {"ANTEROPOSTERIOR": "AP", "POSTEROANTERIOR": "PA"}
+
 
 def told(term: str) -> str:
     """A term as messages have it."""
@@ -79,3 +86,9 @@ def view(stated: str) -> str:
 def is_view(stated: str) -> bool:
     """Whether every word of a ViewPosition is known."""
     return all(word in _VIEW_WORDS for word in re.split("[ _-]+", stated))
+
+
+def directions(view: str) -> set[str]:
+    """The words of a view that are not how the patient is placed: AP of "AP ERECT"."""
+    words = set(re.split("[ _/-]+", view)) - _NO_DIRECTION - {""}
+    return {_SHORTENED.get(word, word) for word in words}

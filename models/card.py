@@ -28,7 +28,7 @@ class Accepts:
         modalities: Modality (0008,0060) values that identify a suitable picture.
         sop_classes: SOP Class UIDs that do so too, whatever the modality.
         body_parts: Words of BodyPartExamined (0018,0015), one of which must be stated if any is.
-        views: ViewPosition (0018,5101) values, likewise.
+        views: ViewPosition (0018,5101) values; what is stated may name no other direction.
     """
 
     modalities: tuple[str, ...] = ()
@@ -57,7 +57,8 @@ class Accepts:
         if self.body_parts and stated and not set(stated) & set(self.body_parts):
             found = terms.told(facts.body_part)
             return f"body part is {found}, expected {_either(self.body_parts)}"
-        if self.views and facts.view and facts.view not in self.views:
+        seen = set().union(*map(terms.directions, self.views), self.body_parts)
+        if self.views and not terms.directions(facts.view) <= seen:
             return f"view is {terms.told(facts.view)}, expected {_either(self.views)}"
         return None
 

@@ -210,6 +210,8 @@ def test_unknown_and_video_syntaxes_are_refused():
 
     with pytest.raises(UnsupportedImage, match="MPEG2"):
         read_image(video)
+    with pytest.raises(UnsupportedImage, match="as JPEG XL Lossless, which no decoder"):
+        read_image(video.replace(mpeg.encode(), b"1.2.840.10008.1.2.4.110"))
     with pytest.raises(UnsupportedImage, match="an unknown transfer syntax"):
         read_image(unknown)
 

@@ -90,6 +90,8 @@ def test_a_file_that_is_no_card_is_a_broken_model(tmp_path, content):
         (film(body_part="OTHER"), "body part is none of the known ones, expected CHEST or THORAX"),
         (film(view="OTHER"), "view is none of the known ones, expected AP or PA"),
         (film(modality="DX", body_part="CHEST", view="LL"), "view is LL, expected AP or PA"),
+        (film(view="PA LATERAL"), "view is PA LATERAL, expected AP or PA"),
+        (film(view="AP KNEE"), "view is AP KNEE, expected AP or PA"),
     ],
 )
 def test_a_header_that_contradicts_says_found_and_expected(facts, words):
@@ -104,6 +106,8 @@ def test_a_header_that_contradicts_says_found_and_expected(facts, words):
         film(modality="CR"),
         film(modality="DX", body_part="CHEST", view="PA"),
         film(modality="DX", body_part="SHOULDER THORAX"),
+        *[film(view=view) for view in ("AP ERECT", "PA CHEST", "AP/PA", "PORTABLE", "AP_SUPINE")],
+        film(view="POSTEROANTERIOR"),
         Facts(kind="png", width=10, height=10),
     ],
 )
