@@ -74,7 +74,7 @@ class Journal:
             self._db.execute("BEGIN EXCLUSIVE")
             for statement in TABLES:
                 self._db.execute(statement)
-        self._committed = time.monotonic()
+        self._commit()  # or a disk that fills now would take the tables back
         self.reuses = False
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """`care score`, as a person types it."""
 
 import csv
+import resource
 from pathlib import Path
 
 import cv2
@@ -181,6 +182,20 @@ def test_a_folder_that_is_not_there_ends_in_exit_code_2(folder: Path):
 
     assert result.exit_code == 2
     assert "No such file or directory" in result.stderr
+
+
+@pytest.mark.parametrize("kilobytes", [0, 4, 12, 20, 24])
+def test_a_disk_full_from_the_start_ends_in_one_line_and_exit_code_2(folder: Path, kilobytes: int):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, before[1]))
+    try:
+        result = care_score(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert result.exit_code == 2
+    assert "the same command goes on from there" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_overlays_never_go_among_the_files_that_are_scored(folder: Path):
