@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,26 +25,34 @@ BATCH = 1000
 ROW_GROUP = 10 * BATCH
 """Rows of a Parquet file that are written at once, and held in memory until then."""
 
+QUOTED = ";\t\r\n"
+"""What csv quotes beside commas and quotes: ends of lines, and what separates cells elsewhere."""
+
+FORMULA = re.compile(r"'*[=+\-@\0\t\r\n\uff1d\uff0b\uff0d\uff20]")  # the last are full-width
+"""Begins what a spreadsheet may take for a formula, by OWASP's lists; also behind quote marks."""
+
 
 @contextmanager
 def _write_csv(path: Path, columns: Columns) -> Iterator[Write]:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(_Lines(file))
+        writer = csv.writer(_Lines(file), lineterminator=QUOTED)
         writer.writerow(columns)
         yield lambda row: writer.writerow([_in_csv(value) for value in row.values()])
 
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    r"""A file whose lines end in \n, though csv ends them in \r\n, or it would not quote a \r."""
+    r"""A file whose lines end in \n; csv ends them in `QUOTED`, as it quotes what has that."""
 
     file: TextIO
 
     def write(self, line: str) -> None:
-        self.file.write(line.removesuffix("\r\n") + "\n")
+        self.file.write(line.removesuffix(QUOTED) + "\n")
 
 
 def _in_csv(value: Any) -> Any:
+    if isinstance(value, str) and FORMULA.match(value):
+        return f"'{value}"  # a text, to spreadsheets
     return str(value).lower() if isinstance(value, bool) else value
 
 
@@ -76,6 +85,8 @@ def _in_columns(values: list[str], columns: Columns) -> Row | None:
 def _from_csv(value: str, kind: type) -> Any:
     if value == "":
         return None
+    if kind is str and value[0] == "'" and FORMULA.match(value, 1):
+        return value[1:]
     return {"true": True, "false": False}[value] if kind is bool else kind(value)
 
 

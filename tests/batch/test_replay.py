@@ -1,7 +1,9 @@
 """A row of a table, worked out again: identical, or what differs, or why it cannot be tried."""
 
+import csv
 import dataclasses
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -12,7 +14,7 @@ from models.card import Accepts
 from models.errors import BrokenModel, ModelNotFound
 from service.batch import replay as replaying
 from service.batch.errors import BatchError
-from service.batch.job import Job
+from service.batch.job import Job, columns
 from service.batch.local import Local
 from service.batch.replay import Replay, replay
 from service.batch.table import read_table
@@ -93,6 +95,30 @@ def test_members_of_a_zip_are_replayed_and_never_the_files_beside_it(
     assert read_rows(out)[-1]["error"] == "encrypted in its ZIP archive"
 
     assert replayed(out, len(FILES) + 1) == [IDENTICAL] * (len(FILES) + 1)
+
+
+def test_no_name_is_a_formula_to_a_spreadsheet_and_every_one_is_found_again(
+    job: Job, tmp_path: Path, out: Path
+):
+    names = ["=1+cmd|' /C calc'!A0", "'=1", "''-", "'plain", "+1", "-1", "@SUM(1)", "\t=1", "\r"]
+    names += ["\n=1", "\uff1d1", "plain", "plain;=1", "plain\t=1", "'"]
+    write_picture(picture := tmp_path / "film.png", bright=True)
+    with zipfile.ZipFile(moved := tmp_path / "films.zip", "w") as archive:
+        for name in names:
+            archive.write(picture, name)
+    job = dataclasses.replace(job, overlays=True)
+    for _ in range(2):
+        counts = score(moved, job, out, overlays=tmp_path / "overlays", names=True)
+
+    assert counts.status == {"ok": len(names)}
+    assert [row and row["file"] for row in read_table(out, columns(("dark", "square")))] == names
+    shown = [row["file"] for row in read_rows(out)]
+    assert shown == [name if re.match("'*(plain|$)", name) else f"'{name}" for name in names]
+    for separator in ";\t":  # where commas separate nothing
+        cells = csv.reader(out.read_text("utf-8").splitlines(keepends=True), delimiter=separator)
+        assert not [cell for row in cells for cell in row if cell[:1] in ("=", "+", "-", "@")]
+    moved = moved.rename(tmp_path / "moved.zip")
+    assert replayed(out, len(names), source=str(moved)) == [IDENTICAL] * len(names)
 
 
 def test_several_sources_lists_patterns_and_discs_are_found_from_anywhere(
