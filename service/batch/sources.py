@@ -6,12 +6,14 @@ there are not opened.
 All but a DICOMDIR may be in object storage as well; there a prefix is a folder.
 """
 
+import codecs
 import errno
 import glob
+import io
 import os
 import stat
 import zipfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,8 +171,8 @@ def _find(source: str, ours: Ours, *, alone: bool) -> Iterator[Found]:
     elif path.suffix.lower() == ".zip":
         yield from _zip(source, source, identity(status), "" if alone else source + "/")
     elif path.suffix.lower() == ".txt":
-        with open(source, "rb") as lines:
-            yield from _list(lines)
+        with open(source, "rb") as listed:
+            yield from _list(listed)
     elif path.name.upper() == "DICOMDIR":
         yield from _dicomdir(path, alone=alone)
     else:
@@ -232,12 +234,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _list(lines: Iterable[bytes]) -> Iterator[Found]:
+def _list(file: BinaryIO) -> Iterator[Found]:
     """The paths in a text, one a line, of whatever bytes; relative to the current folder."""
     objects: list[tuple[str, bytes]] = []
-    for number, line in enumerate(lines):
-        text = line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
-        if path := os.fsdecode(text.rstrip(b"\r\n")):
+    for number, line in enumerate(_lines(file)):
+        if path := os.fsdecode(line.rstrip(b"\r\n")):
             if is_remote(path):
                 objects.append((path, number.to_bytes(8)))
             else:
@@ -248,6 +249,18 @@ def _list(lines: Iterable[bytes]) -> Iterator[Found]:
     yield from _objects(objects)
 
 
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Lines of a text without its byte order mark; UTF-16, as PowerShell writes it, as UTF-8."""
+    start = file.read(3)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        file.seek(0)
+        with io.TextIOWrapper(file, "utf-16", errors="replace", newline="\n") as decoded:
+            yield from (line.encode() for line in decoded)
+    else:
+        file.seek(len(start) if start == codecs.BOM_UTF8 else 0)
+        yield from file
+
+
 def _remote(source: str, ours: Ours, *, alone: bool) -> Iterator[Found]:
     """The same in object storage."""
     url = source.rstrip("/")
@@ -256,8 +269,8 @@ def _remote(source: str, ours: Ours, *, alone: bool) -> Iterator[Found]:
         with Remote(url).open() as archive:
             yield from _zip(url, archive, object_identity(info), "" if alone else url + "/")
     elif info.is_file and url.lower().endswith(".txt"):
-        with Remote(url).open() as lines:
-            yield from _list(lines)
+        with Remote(url).open() as listed:
+            yield from _list(listed)
     elif info.is_file and Path(url).name.upper() == "DICOMDIR":
         raise BatchError(f"{url}: a DICOMDIR is not read from object storage; name its folder")
     elif info.is_file:

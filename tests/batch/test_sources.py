@@ -272,6 +272,27 @@ def test_a_list_has_a_path_a_line_of_whatever_bytes(
     assert "a folder" in problems[4]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_list_may_be_utf_16_as_powershell_writes_it(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+):
+    monkeypatch.chdir(tmp_path)
+    (films / "a.png").rename(films / "Ċä胸\u2028.png")  # a letter with a byte like that of a \n
+    listed = tmp_path / "listed.txt"
+    text = "\ufefffilms/Ċä胸\u2028.png\r\n\r\nfilms/a-b.jpg\r\nfilms/\ud800.png\r\nfilms/B/empty"
+    listed.write_bytes(text.encode(encoding, "surrogatepass") + b"\0")
+
+    everything = found(listed)
+
+    assert [one.file.name for one in everything] == [
+        "films/Ċä胸\u2028.png",
+        "films/a-b.jpg",
+        "films/\ufffd.png",
+        "films/B/empty\ufffd",
+    ]
+    assert [bool(one.error) for one in everything] == [False, False, True, True]
+
+
 def test_a_zip_has_its_members_in_its_order(films: Path, tmp_path: Path):
     archive = tmp_path / "films.ZIP"
     with zipfile.ZipFile(archive, "w") as file:
