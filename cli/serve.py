@@ -43,6 +43,7 @@ def serve(
         if environment.get(name):  # the service works in the checkout, not where it is started
             environment[name] = str(Path(environment[name]).resolve())
     # In this process' place, so that signals reach the service and its exit code is ours.
-    command = [sys.executable, "-m", "bentoml", "serve", "service.api:CareService"]
+    # -P: no module is taken from the folder one happens to be in
+    command = [sys.executable, "-P", "-m", "bentoml", "serve", "service.api:CareService"]
     command += ["--host", host, "--port", str(port), "--working-dir", str(HERE)]
     os.execve(sys.executable, command, environment)

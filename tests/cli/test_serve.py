@@ -1,6 +1,8 @@
 """`care serve` becomes BentoML's server; what it hands over is checked here."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,18 @@ def test_paths_in_the_environment_start_where_the_command_does(
     root = tmp_path.resolve()
     assert handed_over["environment"]["CARE_MODELS"] == str(root / "my-models")
     assert handed_over["environment"]["CARE_API_KEYS_FILE"] == str(root / "keys" / "care.txt")
+
+
+def test_no_module_is_taken_from_the_folder_it_is_started_in(handed_over, tmp_path: Path):
+    for name in ("bentoml.py", "schema.py"):
+        (tmp_path / name).write_text("raise SystemExit('somebody else wrote this')")
+    CliRunner().invoke(app, ["serve"])
+    command = [sys.executable, *handed_over["command"].split(), "--help"]
+
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert said.returncode == 0, said.stderr
+    assert "--working-dir" in said.stdout
 
 
 def test_nothing_is_reported_to_anyone(handed_over):
