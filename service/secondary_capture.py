@@ -42,9 +42,19 @@ NOT_THE_LOOK = {"model", "target", "output", "format", "force"}
 NAMED = ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID")
 """Without these there is nothing to refer to."""
 
-SIDES = ("BodyPartExamined", "Laterality", "ImageLaterality")
+SIDES = ("Laterality", "ImageLaterality")
+
+UNPAIRED = frozenset(
+    """
+    ABDOMEN ABDOMENPELVIS BACK BLADDER BRAIN CHEST CHESTABDOMEN COCCYX COLON CSPINE ESOPHAGUS FACE
+    HEAD HEADNECK HEART JAW LSPINE LSSPINE MAXILLA MEDIASTINUM MOUTH NECK NECKCHEST NOSE PELVIS
+    SCALP SKULL SPINE SSPINE STERNUM STOMACH TLSPINE TRACHEA TSPINE WHOLEBODY
+    """.split()  # noqa: SIM905 - else a word a line
+)
+"""Body parts that have no side, of those that pictures show; in the words of PS3.16 annex L."""
 
 FROM_SOURCE = (
+    "BodyPartExamined",
     *SIDES,
     "PatientOrientation",
     "BurnedInAnnotation",
@@ -135,8 +145,9 @@ def secondary_capture(
             reference.ReferencedFrameNumber = reading.frame
         capture.SpecificCharacterSet = UTF_8
         capture.PatientOrientation = []
-        if not any(source.get(keyword) for keyword in SIDES):
-            capture.Laterality = ""  # unknown; asked for wherever there might be two
+        sided = str(source.get("BodyPartExamined", "")) not in UNPAIRED
+        if sided and not any(source.get(keyword) for keyword in SIDES):
+            capture.Laterality = ""  # unknown, and asked for wherever there may be two
         for keyword in FROM_SOURCE:
             if source.get(keyword):
                 capture[keyword] = source[keyword]
