@@ -104,37 +104,9 @@ def secondary_capture(
         named = [str(source.get(keyword) or "") for keyword in NAMED]
     if not all(named):
         raise BadOption(f"output: dicom needs a file with {', '.join(NAMED)}")
-    card, (instance, sop_class, _) = reading.classifier.card, named
-    look = options.model_dump_json(exclude=NOT_THE_LOOK)
+    instance, sop_class, _ = named
     with foreign_errors(nonsense):
-        capture = highdicom.sc.SCImage(
-            pixel_array=picture,
-            photometric_interpretation="RGB",
-            bits_allocated=8,
-            coordinate_system="PATIENT",
-            patient_orientation=("L", "F"),  # the source's own is copied below
-            study_instance_uid=source.StudyInstanceUID,
-            series_instance_uid=_uid(instance, card.sha256),
-            series_number=SERIES_NUMBER,
-            series_description=f"{MAKER} {card.name}"[:64],
-            sop_instance_uid=_uid(instance, card.sha256, *targets, look),
-            instance_number=1 + reading.prediction.index(targets[0]),
-            manufacturer=MAKER,
-            manufacturer_model_name=card.name[:64],
-            software_versions=card.version[:64],
-            specific_character_set=UTF_8,
-            transfer_syntax_uid=EXPLICIT_LITTLE_ENDIAN,
-            contributing_equipment=[
-                highdicom.ContributingEquipment(
-                    manufacturer=MAKER,
-                    purpose_of_reference=PROCESSING,
-                    manufacturer_model_name=card.name[:64],
-                    software_versions=card.version[:64],
-                    device_serial_number=card.sha256,
-                    contribution_description=NOTICE,
-                )
-            ],
-        )
+        capture = _drawn(reading, picture, targets, options, instance, source.StudyInstanceUID)
         source.SOPClassUID = capture.SOPClassUID  # highdicom does not know retired ones
         capture.copy_patient_and_study_information(source)
         _decode_items(capture)
@@ -154,10 +126,52 @@ def secondary_capture(
         for part in (capture, *capture.ContributingEquipmentSequence):
             for keyword in WHEN_MADE:
                 part.pop(keyword, None)
-        capture.DerivationDescription = f"Grad-CAM of {', '.join(targets)} by {card.name}"[:1024]
         file = io.BytesIO()
         capture.save_as(file, enforce_file_format=True)
     return file.getvalue()
+
+
+def _drawn(
+    reading: Reading,
+    picture: np.ndarray,
+    targets: Sequence[str],
+    options: ExplainOptions,
+    instance: str,
+    study: str,
+) -> highdicom.sc.SCImage:
+    """The overlay as a Secondary Capture that says nothing of the patient yet."""
+    card = reading.classifier.card
+    look = options.model_dump_json(exclude=NOT_THE_LOOK)
+    capture = highdicom.sc.SCImage(
+        pixel_array=picture,
+        photometric_interpretation="RGB",
+        bits_allocated=8,
+        coordinate_system="PATIENT",
+        patient_orientation=("L", "F"),  # the source's own is copied later
+        study_instance_uid=study,
+        series_instance_uid=_uid(instance, card.sha256),
+        series_number=SERIES_NUMBER,
+        series_description=f"{MAKER} {card.name}"[:64],
+        sop_instance_uid=_uid(instance, card.sha256, *targets, look),
+        instance_number=1 + reading.prediction.index(targets[0]),
+        manufacturer=MAKER,
+        manufacturer_model_name=card.name[:64],
+        software_versions=card.version[:64],
+        specific_character_set=UTF_8,
+        transfer_syntax_uid=EXPLICIT_LITTLE_ENDIAN,
+        contributing_equipment=[
+            highdicom.ContributingEquipment(
+                manufacturer=MAKER,
+                purpose_of_reference=PROCESSING,
+                manufacturer_model_name=card.name[:64],
+                software_versions=card.version[:64],
+                device_serial_number=card.sha256,
+                contribution_description=NOTICE,
+            )
+        ],
+    )
+    capture.DerivationDescription = f"Grad-CAM of {', '.join(targets)} by {card.name}"[:1024]
+    return capture
 
 
 def _decode_items(capture: highdicom.sc.SCImage) -> None:
