@@ -15,6 +15,7 @@
     photo.py          PNG, JPEG → ImageFile
     tiff.py           TIFF → ImageFile
     bmp.py            BMP → ImageFile
+    icc.py            ICC profiles: colors of other spaces → sRGB
     isolation.py      DecoderPool: fragile kinds are decoded in processes of their own
     preprocessing.py  Preprocessing and Placement: picture → model input, and the way back
     gradcam.py        the Grad-CAM formula, one spelling for NumPy and PyTorch

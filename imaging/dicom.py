@@ -4,6 +4,7 @@ from contextlib import suppress
 
 import numpy as np
 
+from imaging import icc
 from imaging.dicom_display import color, grayscale
 from imaging.dicom_header import (
     Header,
@@ -17,6 +18,8 @@ from imaging.errors import ImagingError, WindowNotFound
 from imaging.image import ImageFile, Voi, Window
 
 __all__ = ["open_dicom", "read_everything"]
+
+MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 
 
 def open_dicom(data: bytes, max_megapixels: float) -> ImageFile:
@@ -38,19 +41,35 @@ def open_dicom(data: bytes, max_megapixels: float) -> ImageFile:
             error.facts = facts(header)
         raise
     known = facts(header)
+    profile = None if form.photometric in MONOCHROME else icc.other_than_srgb(_profile(header))
     return ImageFile(
         known,
-        lambda frame, window: _decode(header, form, known.frames, frame, window),
-        fragile=header.syntax not in NATIVE,
+        lambda frame, window: _decode(header, form, profile, known.frames, frame, window),
+        fragile=header.syntax not in NATIVE or profile is not None,
     )
 
 
+def _profile(header: Header) -> bytes:
+    """The ICC profile of a color picture (PS3.3 C.11.15), not one of an optical path's own.
+
+    b"" where it has none.
+    """
+    held = header.dataset.get_item("ICCProfile") if "ICCProfile" in header.dataset else None
+    return held.value if held is not None and isinstance(held.value, bytes) else b""
+
+
 def _decode(
-    header: Header, form: PixelFormat, frames: int, index: int, window: Window | int | None
+    header: Header,
+    form: PixelFormat,
+    profile: bytes | None,
+    frames: int,
+    index: int,
+    window: Window | int | None,
 ) -> tuple[np.ndarray, Voi | None]:
     codes, form = stored_values(header, form, frames, index)
-    if form.photometric in ("MONOCHROME1", "MONOCHROME2"):
+    if form.photometric in MONOCHROME:
         return grayscale(codes, form, header, index, window)
     if window is not None:
         raise WindowNotFound("a color picture has no windows")
-    return color(codes, form, header), None
+    pixels = color(codes, form, header)
+    return pixels if profile is None else icc.to_srgb(pixels, profile), None

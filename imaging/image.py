@@ -84,7 +84,7 @@ class MedicalImage:
     """One still picture, upright and display-ready, before any model-specific resizing.
 
     Attributes:
-        pixels: Brightness as uint8; shape (H, W) when gray, (H, W, 3) when RGB. Larger is
+        pixels: Brightness as uint8; shape (H, W) when gray, (H, W, 3) when sRGB. Larger is
             brighter: windowed, and MONOCHROME1 already inverted.
         facts: What the header said.
         voi: Through which values it is seen; None of a picture that has no windows.

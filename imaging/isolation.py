@@ -1,8 +1,9 @@
 """Decoding in a process of its own, where a crash or a hang costs one picture and not the program.
 
-Codecs of compressed DICOM are native code that was not written for hostile files. A `DecoderPool`
-gives such files to workers, `python -m imaging.isolation`, over a pipe: a line of JSON and raw
-bytes each way, so that nothing a decoder was talked into is ever unpickled here.
+Codecs of compressed DICOM are native code that was not written for hostile files, and so is what
+reads embedded color profiles. A `DecoderPool` gives such files to workers, `python -m
+imaging.isolation`, over a pipe: a line of JSON and raw bytes each way, so that nothing a decoder
+was talked into is ever unpickled here.
 """
 
 import json

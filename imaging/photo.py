@@ -8,6 +8,7 @@ from functools import partial
 import cv2
 import numpy as np
 
+from imaging import icc
 from imaging.codestream import START_OF_SCAN, Codestream, jpeg_segments
 from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage, WindowNotFound
 from imaging.image import Facts, ImageFile, Window
@@ -51,13 +52,7 @@ def open_photo(data: bytes, max_megapixels: float) -> ImageFile:
     Raises:
         ImagingError: Damaged, truncated, animated, too large, or a rare variant not read.
     """
-    if data.startswith(PNG):
-        width, height, orientation, transparent = _png_header(data)
-        return still(
-            "png", data, width, height, orientation, max_megapixels, transparent=transparent
-        )
-    width, height, orientation, fragile = _jpeg_header(data)
-    return still("jpeg", data, width, height, orientation, max_megapixels, fragile=fragile)
+    return (_open_png if data.startswith(PNG) else _open_jpeg)(data, max_megapixels)
 
 
 def still(
@@ -70,6 +65,7 @@ def still(
     *,
     fragile: bool = False,
     transparent: int | None = None,
+    profile: bytes = b"",
 ) -> ImageFile:
     """A file that OpenCV can decode to one still picture.
 
@@ -82,6 +78,7 @@ def still(
         max_megapixels: Most pixels allowed, in millions.
         fragile: See `ImageFile`.
         transparent: Which gray, as OpenCV decodes it, stands for transparency; None if none does.
+        profile: The ICC profile embedded in it.
 
     Raises:
         ImagingError: No pixels, or too many of them.
@@ -95,7 +92,8 @@ def still(
         )
     if kind == "png" and max(width, height) > LONGEST_PNG_SIDE:
         raise ImageTooLarge(f"{width}x{height}: a side may have {LONGEST_PNG_SIDE} pixels")
-    decode = partial(_decode, data, kind, (height, width), orientation, transparent)
+    foreign = icc.other_than_srgb(profile)
+    decode = partial(_decode, data, kind, (height, width), orientation, transparent, foreign)
     if orientation >= 5:
         width, height = height, width
 
@@ -104,12 +102,15 @@ def still(
             raise WindowNotFound(f"a {kind.upper()} has no windows")
         return decode(), None
 
+    fragile = fragile or foreign is not None
     return ImageFile(Facts(kind=kind, width=width, height=height), read, fragile=fragile)
 
 
-def _png_header(data: bytes) -> tuple[int, int, int, int | None]:
-    """Width, height, orientation and transparent gray of a PNG whose every chunk is whole."""
-    orientation = 1
+def _open_png(data: bytes, max_megapixels: float) -> ImageFile:
+    """Read the header of a PNG whose every chunk is whole."""
+    orientation, profile = 1, b""
+    # where they are: the decoder would complain of a bad one, by its name
+    profiles: list[int] = []
     width = height = depth = color = 0
     transparent = None
     seen: set[bytes] = set()
@@ -138,13 +139,24 @@ def _png_header(data: bytes) -> tuple[int, int, int, int | None]:
             orientation = _exif_orientation(bytes(body))
         elif name == b"tRNS" and color == 0 and length == 2 and b"IDAT" not in seen:
             transparent = _decoded_gray(int.from_bytes(body), depth)
+        elif name == b"iCCP":
+            if not profiles and b"IDAT" not in seen:
+                profile = icc.of_png(bytes(body))
+            profiles += [at, end]
         elif name == b"IEND":
             break
         seen.add(name)
         at = end
     if b"IDAT" not in seen:
         raise UnreadableImage("a PNG without pixels")
-    return width, height, orientation, transparent
+    if profiles:
+        ends = [0, *profiles, len(data)]
+        data = b"".join(data[start:end] for start, end in zip(ends[::2], ends[1::2], strict=True))
+    return still(
+        *("png", data, width, height, orientation, max_megapixels),
+        transparent=transparent,
+        profile=profile,
+    )
 
 
 def _decoded_gray(value: int, depth: int) -> int:
@@ -153,15 +165,18 @@ def _decoded_gray(value: int, depth: int) -> int:
     return (value & most) * max(1, 255 // most)
 
 
-def _jpeg_header(data: bytes) -> tuple[int, int, int, bool]:
-    """Width, height and orientation of a JPEG that has an end; and whether it has several scans.
+def _open_jpeg(data: bytes, max_megapixels: float) -> ImageFile:
+    """Read the header of a JPEG that has an end; one of several scans is fragile.
 
     A scan of a few bytes makes the decoder go through the whole picture, and there may be millions.
     """
     orientation = in_scan = 1
+    profile: list[bytes] = []
     for marker, body, start in jpeg_segments(data):
         if marker == 0xE1 and body.startswith(b"Exif\0\0") and orientation == 1:
             orientation = _exif_orientation(body[6:])
+        elif marker == 0xE2 and body.startswith(b"ICC_PROFILE\0"):
+            profile.append(body[12:])
         elif marker == START_OF_SCAN:
             if data.rfind(b"\xff\xd9", start) < 0:
                 raise UnreadableImage("a truncated JPEG")
@@ -174,8 +189,11 @@ def _jpeg_header(data: bytes) -> tuple[int, int, int, bool]:
         )
     if frame.components not in (1, 3):
         raise UnsupportedImage(f"a JPEG of {frame.components} colors (CMYK), expected gray or RGB")
-    several = frame.process == PROGRESSIVE or in_scan != frame.components
-    return frame.width, frame.height, orientation, several
+    return still(
+        *("jpeg", data, frame.width, frame.height, orientation, max_megapixels),
+        fragile=frame.process == PROGRESSIVE or in_scan != frame.components,
+        profile=icc.of_jpeg(profile),
+    )
 
 
 def _exif_orientation(tiff: bytes) -> int:
@@ -195,9 +213,14 @@ def _exif_orientation(tiff: bytes) -> int:
 
 
 def _decode(
-    data: bytes, kind: str, shape: tuple[int, int], orientation: int, transparent: int | None
+    data: bytes,
+    kind: str,
+    shape: tuple[int, int],
+    orientation: int,
+    transparent: int | None,
+    profile: bytes | None,
 ) -> np.ndarray:
-    """Decode to uint8, gray (H, W) or RGB (H, W, 3), and turn upright."""
+    """Decode to uint8, gray (H, W) or sRGB (H, W, 3), and turn upright."""
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -210,14 +233,16 @@ def _decode(
         pixels = cv2.convertScaleAbs(pixels, alpha=1 / 257)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
-    if pixels.ndim == 3 and pixels.shape[2] == 4:
-        pixels = _over_black(pixels)
     if pixels.ndim == 3:
+        alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        if profile is not None:
+            pixels = icc.to_srgb(pixels, profile)
+        if alpha is not None:
+            pixels = _over_black(pixels, alpha)
     return UPRIGHT[orientation](pixels) if orientation in UPRIGHT else pixels
 
 
-def _over_black(pixels: np.ndarray) -> np.ndarray:
-    """Lay BGRA over black, the background of a film."""
-    alpha = cv2.cvtColor(pixels[..., 3], cv2.COLOR_GRAY2BGR)
-    return cv2.multiply(pixels[..., :3], alpha, scale=1 / 255)
+def _over_black(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Lay colors of an opacity over black, the background of a film."""
+    return cv2.multiply(pixels, cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB), scale=1 / 255)

@@ -79,6 +79,8 @@ def read_image(
 ) -> MedicalImage:
     """Read one picture from a file that `open_image` reads, upright and display-ready.
 
+    Colors are sRGB: those of another space are converted by the profile that the file embeds.
+
     Args:
         source: Where the file is, or its bytes.
         frame: Which frame of several, counted from 1.

@@ -14,6 +14,7 @@ WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 STRIPS, ORIENTATION, SAMPLES, STRIP_BYTES, PLANES = 273, 274, 277, 279, 284
 TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 322, 323, 324, 325
 SAMPLE_FORMAT = 339
+ICC_PROFILE = 34675  # ISO 15076-1, annex B
 
 NUMBERS = {1: "B", 3: "H", 4: "I"}
 """Types of values that are whole numbers, as `struct` names them."""
@@ -80,7 +81,11 @@ def open_tiff(data: bytes, max_megapixels: float) -> ImageFile:
         plain[PHOTOMETRIC] = BLACK_IS_ZERO
     if plain:
         data = _with(data, order, {page.places[tag]: number for tag, number in plain.items()})
-    file = still("tiff", data, width, height, orientation, max_megapixels, fragile=True)
+    file = still(
+        *("tiff", data, width, height, orientation, max_megapixels),
+        fragile=True,
+        profile=_profile(data, order),
+    )
     _check_extent(page, width, height, len(data), max_megapixels)
     if not inverted:
         return file
@@ -114,6 +119,17 @@ def _page(data: bytes, order: str, at: int) -> _Page:
         places[tag] = place
     (following,) = struct.unpack_from(order + "I", data, at + 2 + 12 * count)
     return _Page(values, places, following)
+
+
+def _profile(data: bytes, order: str) -> bytes:
+    """The ICC profile of the first page; b"" where it has none."""
+    (at,) = struct.unpack_from(order + "I", data, 4)
+    (count,) = struct.unpack_from(order + "H", data, at)
+    for entry in range(at + 2, at + 2 + 12 * count, 12):
+        tag, _, length, place = struct.unpack_from(order + "HHII", data, entry)
+        if tag == ICC_PROFILE:
+            return data[place : place + length]
+    return b""
 
 
 def _count(data: bytes, order: str, page: _Page) -> int:

@@ -203,6 +203,17 @@ def as_jpeg(pixels: np.ndarray, *, orientation: int | None = None, quality: int 
     return data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
 
 
+def with_profile(jpeg: bytes, profile: bytes, *, parts: int = 1) -> bytes:
+    """A JPEG with an ICC profile embedded, in so many segments."""
+    step = -(-len(profile) // parts)
+    segments = b""
+    for number in range(parts):
+        part = profile[number * step : (number + 1) * step]
+        body = b"ICC_PROFILE\0" + bytes([number + 1, parts]) + part
+        segments += b"\xff\xe2" + struct.pack(">H", len(body) + 2) + body
+    return jpeg[:2] + segments + jpeg[2:]
+
+
 def make_dicomdir(path: Path, files: list[tuple[str, ...]]) -> None:
     """Write a DICOMDIR with an image record for each of the files, given as parts of its path."""
     dataset = Dataset()

@@ -37,7 +37,9 @@ from tests.factories import (
     make_color,
     make_dicom,
     make_film,
+    with_profile,
 )
+from tests.imaging.color_science import DISPLAY_P3, matrix_profile, table_profile
 from tests.models_factory import square_model
 from tests.server import in_this_process
 
@@ -73,6 +75,8 @@ def samples() -> list[bytes]:
         as_png(make_film(64, 48, bits=16)),
         as_png(color),
         as_jpeg(color, orientation=6),
+        with_profile(as_jpeg(color), matrix_profile(DISPLAY_P3)),
+        as_bytes(make_dicom(color, ICCProfile=table_profile(DISPLAY_P3))),
         as_jpeg(make_film(64, 48, bits=8)),
         cv2.imencode(".jpg", color, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes(),
     ]

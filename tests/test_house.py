@@ -80,7 +80,6 @@ COMES_WITH = {
     "anyio": "fastapi",
     "boto3": "moto",
     "markupsafe": "jinja2",
-    "pillow": "matplotlib",
     "starlette": "fastapi",
 }
 """Libraries that are no choice of ours, by what needs and shows them."""

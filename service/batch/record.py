@@ -28,6 +28,7 @@ LIBRARIES = (
     "onnxruntime",
     "onnxruntime-gpu",
     "opencv-python",
+    "pillow",
     "pydicom",
     "pylibjpeg-openjpeg",
     "python-gdcm",

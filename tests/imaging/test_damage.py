@@ -24,7 +24,9 @@ from tests.factories import (
     make_dicom,
     make_film,
     png_chunk,
+    with_profile,
 )
+from tests.imaging.color_science import DISPLAY_P3, matrix_profile, table_profile
 from tests.imaging.dcmtk import dcmtk
 
 ENCODERS = {RLELossless: "pylibjpeg", JPEGLSLossless: "pyjpegls", JPEG2000Lossless: "pylibjpeg"}
@@ -42,6 +44,8 @@ def files() -> dict[str, bytes]:
         "lut": as_bytes(make_dicom(film, VOILUTSequence=lut_item(np.arange(4096)))),
         "png": as_png(film),
         "jpeg": as_jpeg(color, orientation=6),
+        "described jpeg": with_profile(as_jpeg(color), matrix_profile(DISPLAY_P3)),
+        "described color": as_bytes(make_dicom(color, ICCProfile=table_profile(DISPLAY_P3))),
     }
     for syntax, plugin in ENCODERS.items():
         for pixels, attributes in ((film, gray), (color, {})):
