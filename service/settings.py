@@ -73,7 +73,7 @@ class Settings(BaseSettings):
         default=30,
         gt=0,
         description="Seconds that decoding may take where a process of its own does it: "
-        "compressed DICOM and JPEGs of several scans.",
+        "compressed DICOM, TIFFs, JPEGs of several scans, and colors that are not sRGB.",
     )
     concurrency: int = Field(
         default_factory=available_cores,
