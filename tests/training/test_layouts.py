@@ -310,6 +310,18 @@ def test_decoded_pictures_are_kept_until_a_file_or_the_preprocessing_changes(man
     np.testing.assert_array_equal(changed[1:], first[1:])
 
 
+def test_decoded_pictures_are_not_kept_when_files_are_read_otherwise(manifest, monkeypatch):
+    samples, folder = load(manifest), manifest / "cache"
+    preprocessing = Preprocessing(size=16, fit="pad", color="rgb")
+    PictureCache.open(samples, preprocessing, folder)
+    kept = set(folder.iterdir())
+
+    monkeypatch.setattr(cache, "READING", cache.READING + 1)
+    PictureCache.open(samples, preprocessing, folder)
+
+    assert len(set(folder.iterdir()) - kept) == 2
+
+
 def test_two_trainings_can_fill_one_cache_at_once(manifest, monkeypatch):
     def opened() -> PictureCache:
         preprocessing = Preprocessing(size=16, fit="pad", color="rgb")

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from imaging.cores import available_cores
 from imaging.preprocessing import Placement, Preprocessing
+from imaging.reading import READING
 from training.data.pictures import read_sample
 from training.data.samples import Sample, SampleList
 from training.errors import DataError, unreadable
@@ -39,13 +40,13 @@ class PictureCache:
     ) -> "PictureCache":
         """Open the cache; fill it first where it does not exist.
 
-        The key is made of names, sizes and times of the files and of the preprocessing, so that a
-        changed picture is decoded anew.
+        The key is made of names, sizes and times of the files, of how they are read and of the
+        preprocessing, so that a changed picture is decoded anew.
 
         Raises:
             DataError: Pictures cannot be read; it names them.
         """
-        key = hashlib.sha256(repr(preprocessing).encode())
+        key = hashlib.sha256(f"{READING} {preprocessing!r}".encode())
         for item in samples.samples:
             state = item.path.stat()
             key.update(f"{item.path.resolve()} {state.st_size} {state.st_mtime_ns}\n".encode())
