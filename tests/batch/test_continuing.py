@@ -125,14 +125,16 @@ def test_what_was_added_changed_or_renamed_since_the_last_run_is_all_that_change
     assert timeless(out) == timeless(tmp_path / "anew.csv")
 
 
-@pytest.mark.parametrize("change", ["options", "model", "labels"])
+@pytest.mark.parametrize("change", ["options", "reading", "model", "labels"])
 def test_another_model_or_other_options_score_everything_anew(
-    films: Path, job: Job, out: Path, change: str
+    films: Path, job: Job, out: Path, change: str, monkeypatch: pytest.MonkeyPatch
 ):
     score(films, job, out)
     before = out.read_bytes()
     if change == "options":
         job = dataclasses.replace(job, force=True)
+    elif change == "reading":
+        monkeypatch.setattr("service.batch.job.READING", 0)
     else:
         labels = ("dark", "square") if change == "model" else ("black", "square")
         shutil.rmtree(job.models / "square")
