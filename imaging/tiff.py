@@ -3,6 +3,8 @@
 import struct
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage
 from imaging.image import ImageFile
 from imaging.photo import still
@@ -16,8 +18,13 @@ TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 322, 323, 324, 325
 SAMPLE_FORMAT = 339
 ICC_PROFILE = 34675  # ISO 15076-1, annex B
 
-NUMBERS = {1: "B", 3: "H", 4: "I"}
-"""Types of values that are whole numbers, as `struct` names them."""
+WANTED = {
+    *(WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIPS, ORIENTATION, SAMPLES, STRIP_BYTES),
+    *(PLANES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, SAMPLE_FORMAT),
+}
+
+NUMBERS = {1: "u1", 3: "u2", 4: "u4"}
+"""Types of values that are whole numbers, as NumPy names them."""
 
 COMPRESSIONS = {1, 5, 8, 32773, 32946}
 """None, LZW, deflate (twice) and PackBits: those that lose nothing and everybody writes."""
@@ -32,21 +39,25 @@ MOST_VALUES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """The tags of one page.
+    """The tags of one page that are wanted.
 
     Attributes:
-        values: Whole numbers of each tag.
+        values: Whole numbers of each tag, as they lie in the file.
         places: Where in the file the values of each tag are.
         following: Where the next page is; 0 after the last.
     """
 
-    values: dict[int, tuple[int, ...]]
+    values: dict[int, np.ndarray]
     places: dict[int, int]
     following: int
 
+    def numbers(self, tag: int) -> np.ndarray:
+        """Values of a tag, int64; none where it is missing."""
+        return self.values.get(tag, np.empty(0)).astype(np.int64)
+
     def number(self, tag: int, otherwise: int = 0) -> int:
         """First value of a tag."""
-        return (self.values.get(tag) or (otherwise,))[0]
+        return int(next(iter(self.values.get(tag, ())), otherwise))
 
 
 def looks_like_tiff(data: bytes) -> bool:
@@ -105,17 +116,22 @@ def _page(data: bytes, order: str, at: int) -> _Page:
 
     Raises:
         struct.error: It is not all there.
+        UnreadableImage: Neither are the values of its tags.
     """
     (count,) = struct.unpack_from(order + "H", data, at)
     values, places = {}, {}
     for entry in range(at + 2, at + 2 + 12 * count, 12):
         tag, kind, length = struct.unpack_from(order + "HHI", data, entry)
-        if kind not in NUMBERS or length > MOST_VALUES:
+        # of a tag that is there twice, OpenCV too sees the first
+        if tag not in WANTED or tag in values or kind not in NUMBERS or length > MOST_VALUES:
             continue
+        numbers = np.dtype(order + NUMBERS[kind])
         place = entry + 8
-        if length * struct.calcsize(NUMBERS[kind]) > 4:
+        if length * numbers.itemsize > 4:
             (place,) = struct.unpack_from(order + "I", data, place)
-        values[tag] = struct.unpack_from(f"{order}{length}{NUMBERS[kind]}", data, place)
+        if place + length * numbers.itemsize > len(data):
+            raise UnreadableImage("a truncated TIFF")
+        values[tag] = np.frombuffer(data, numbers, length, place)
         places[tag] = place
     (following,) = struct.unpack_from(order + "I", data, at + 2 + 12 * count)
     return _Page(values, places, following)
@@ -146,7 +162,7 @@ def _count(data: bytes, order: str, page: _Page) -> int:
 
 
 def _check_kind(page: _Page) -> None:
-    bits, samples = set(page.values.get(BITS, (1,))), page.number(SAMPLES, 1)
+    bits, samples = set(page.numbers(BITS).tolist()) or {1}, page.number(SAMPLES, 1)
     photometric = page.number(PHOTOMETRIC, -1)
     if page.number(COMPRESSION, 1) not in COMPRESSIONS:
         raise UnsupportedImage(
@@ -167,16 +183,16 @@ def _check_kind(page: _Page) -> None:
 def _check_extent(page: _Page, width: int, height: int, size: int, max_megapixels: float) -> None:
     """See that all of the pixels are in the file."""
     tiled = TILES in page.values
-    starts = page.values.get(TILES if tiled else STRIPS, ())
-    lengths = page.values.get(TILE_BYTES if tiled else STRIP_BYTES, ())
-    if not starts or len(starts) != len(lengths):
+    starts = page.numbers(TILES if tiled else STRIPS)
+    lengths = page.numbers(TILE_BYTES if tiled else STRIP_BYTES)
+    if not len(starts) or len(starts) != len(lengths):
         raise UnreadableImage("a damaged TIFF: it does not say where its pixels are")
-    if any(start + length > size for start, length in zip(starts, lengths, strict=True)):
+    if (starts + lengths > size).any():
         raise UnreadableImage("a truncated TIFF")
     tile = page.number(TILE_WIDTH) * page.number(TILE_HEIGHT)
     if tiled and not 0 < tile <= max(max_megapixels * 1e6, 1 << 20):
         raise ImageTooLarge(f"a TIFF in tiles of {tile / 1e6:.0f} megapixels")
     if page.number(COMPRESSION, 1) == 1:
         samples = page.number(SAMPLES, 1) * page.number(BITS, 1) // 8
-        if sum(lengths) < width * height * samples:
+        if lengths.sum() < width * height * samples:
             raise UnreadableImage("a truncated TIFF")

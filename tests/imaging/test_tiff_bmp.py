@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -130,6 +131,22 @@ def test_pages_that_go_round_in_a_circle_are_refused():
 
     with pytest.raises(UnreadableImage, match="circle"):
         open_image(bytes(data))
+
+
+@pytest.mark.parametrize("tags", [range(1000, 1030), [273] * 30], ids=["unknown", "strips"])
+def test_tags_of_very_many_values_take_little_memory(tags):
+    values = 1 << 20
+    data = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    data += b"".join(struct.pack("<HHII", tag, 1, values, 64) for tag in tags)
+    data += bytes(64 + values)
+
+    tracemalloc.start()
+    with pytest.raises(UnsupportedImage):
+        open_image(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 1 << 20
 
 
 @pytest.mark.parametrize(
