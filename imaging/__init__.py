@@ -14,6 +14,7 @@
     jpeg.py           classic JPEG inside DICOM
     photo.py          PNG, JPEG → ImageFile
     tiff.py           TIFF → ImageFile
+    tiff_packed.py    whether its strips and tiles unpack to all of their pixels
     bmp.py            BMP → ImageFile
     icc.py            ICC profiles: colors of other spaces → sRGB
     isolation.py      DecoderPool: fragile kinds are decoded in processes of their own

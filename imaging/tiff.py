@@ -6,32 +6,34 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage
-from imaging.image import ImageFile
+from imaging.image import ImageFile, Window
 from imaging.photo import still
+from imaging.tiff_packed import COMPRESSIONS, NONE, unpacks_to
 
 ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 
 # Tags (TIFF 6.0, appendix A)
-WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
-STRIPS, ORIENTATION, SAMPLES, STRIP_BYTES, PLANES = 273, 274, 277, 279, 284
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
+STRIPS, ORIENTATION, SAMPLES, STRIP_ROWS, STRIP_BYTES, PLANES = 273, 274, 277, 278, 279, 284
 TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 322, 323, 324, 325
 SAMPLE_FORMAT = 339
 ICC_PROFILE = 34675  # ISO 15076-1, annex B
 
 WANTED = {
-    *(WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIPS, ORIENTATION, SAMPLES, STRIP_BYTES),
-    *(PLANES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, SAMPLE_FORMAT),
+    *(WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, STRIPS, ORIENTATION, SAMPLES),
+    *(STRIP_ROWS, STRIP_BYTES, PLANES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, SAMPLE_FORMAT),
 }
 
 NUMBERS = {1: "u1", 3: "u2", 4: "u4"}
 """Types of values that are whole numbers, as NumPy names them."""
 
-COMPRESSIONS = {1, 5, 8, 32773, 32946}
-"""None, LZW, deflate (twice) and PackBits: those that lose nothing and everybody writes."""
-
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE = 0, 1, 2, 3
 COLORS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1}
 """Samples per pixel, by what they mean. With a transparent one OpenCV's pixels differ by depth."""
+
+LOWEST_FIRST = 2
+"""Order of the bits in each byte, if it is not the usual one."""
+REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 MOST_PAGES = 10_000
 MOST_VALUES = 1 << 20
@@ -97,10 +99,14 @@ def open_tiff(data: bytes, max_megapixels: float) -> ImageFile:
         fragile=True,
         profile=_profile(data, order),
     )
-    _check_extent(page, width, height, len(data), max_megapixels)
-    if not inverted:
-        return file
-    return replace(file, decode=lambda frame, window: (255 - file.decode(frame, window)[0], None))
+    parts = _parts(page, width, height, len(data), max_megapixels)
+
+    def decode(frame: int, window: Window | int | None) -> tuple[np.ndarray, None]:
+        _check_parts(data, page, parts)
+        pixels, _ = file.decode(frame, window)
+        return (255 - pixels if inverted else pixels), None
+
+    return replace(file, decode=decode)
 
 
 def _with(data: bytes, order: str, numbers: dict[int, int]) -> bytes:
@@ -164,7 +170,7 @@ def _count(data: bytes, order: str, page: _Page) -> int:
 def _check_kind(page: _Page) -> None:
     bits, samples = set(page.numbers(BITS).tolist()) or {1}, page.number(SAMPLES, 1)
     photometric = page.number(PHOTOMETRIC, -1)
-    if page.number(COMPRESSION, 1) not in COMPRESSIONS:
+    if page.number(COMPRESSION, NONE) not in COMPRESSIONS:
         raise UnsupportedImage(
             f"a TIFF of compression {page.number(COMPRESSION)}; "
             "expected none, LZW, deflate or PackBits"
@@ -180,8 +186,12 @@ def _check_kind(page: _Page) -> None:
         raise UnsupportedImage("a TIFF of 16 bits in planes; expected red, green and blue together")
 
 
-def _check_extent(page: _Page, width: int, height: int, size: int, max_megapixels: float) -> None:
-    """See that all of the pixels are in the file."""
+def _parts(page: _Page, width: int, height: int, size: int, max_megapixels: float) -> np.ndarray:
+    """See that all strips or tiles are in the file.
+
+    Returns:
+        Of each its place, its bytes in the file, and the bytes of its pixels; int64, (n, 3).
+    """
     tiled = TILES in page.values
     starts = page.numbers(TILES if tiled else STRIPS)
     lengths = page.numbers(TILE_BYTES if tiled else STRIP_BYTES)
@@ -189,10 +199,36 @@ def _check_extent(page: _Page, width: int, height: int, size: int, max_megapixel
         raise UnreadableImage("a damaged TIFF: it does not say where its pixels are")
     if (starts + lengths > size).any():
         raise UnreadableImage("a truncated TIFF")
-    tile = page.number(TILE_WIDTH) * page.number(TILE_HEIGHT)
-    if tiled and not 0 < tile <= max(max_megapixels * 1e6, 1 << 20):
-        raise ImageTooLarge(f"a TIFF in tiles of {tile / 1e6:.0f} megapixels")
-    if page.number(COMPRESSION, 1) == 1:
-        samples = page.number(SAMPLES, 1) * page.number(BITS, 1) // 8
-        if lengths.sum() < width * height * samples:
-            raise UnreadableImage("a truncated TIFF")
+    samples = page.number(SAMPLES, 1)
+    planes = samples if page.number(PLANES, 1) == 2 else 1
+    if tiled:
+        columns, rows = page.number(TILE_WIDTH), page.number(TILE_HEIGHT)
+        if not 0 < columns * rows <= max(max_megapixels * 1e6, 1 << 20):
+            raise ImageTooLarge(f"a TIFF in tiles of {columns * rows / 1e6:.0f} megapixels")
+    else:
+        columns, rows = width, min(page.number(STRIP_ROWS) or height, height)
+    count = -(-width // columns) * -(-height // rows) * planes
+    if len(starts) < count:
+        raise UnreadableImage(f"a truncated TIFF: {len(starts)} strips or tiles, expected {count}")
+    sizes = np.full(count, columns * rows)
+    if not tiled and height % rows:
+        sizes[count // planes - 1 :: count // planes] = columns * (height % rows)
+    sizes *= samples // planes * page.number(BITS, 1) // 8
+    if page.number(COMPRESSION, NONE) == NONE and (lengths[:count] < sizes).any():
+        raise UnreadableImage("a truncated TIFF")
+    return np.stack([starts[:count], lengths[:count], sizes], axis=1)
+
+
+def _check_parts(data: bytes, page: _Page, parts: np.ndarray) -> None:
+    """See that each strip or tile unpacks to all of its pixels."""
+    compression = page.number(COMPRESSION, NONE)
+    lowest_first = page.number(FILL_ORDER) == LOWEST_FIRST
+    for index, (start, length, size) in enumerate(parts.tolist(), 1):
+        packed = data[start : start + length]
+        if lowest_first:
+            packed = packed.translate(REVERSED)
+        if not unpacks_to(packed, compression, size):
+            raise UnreadableImage(
+                f"a damaged TIFF: strip or tile {index} of {len(parts)} "
+                f"does not unpack to {size} bytes"
+            )

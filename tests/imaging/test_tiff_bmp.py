@@ -3,6 +3,8 @@
 import io
 import struct
 import tracemalloc
+import zlib
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -75,25 +77,124 @@ def test_a_palette_becomes_its_colors(kind):
     )
 
 
-def test_a_big_endian_tiff_in_tiles_is_read():
-    rows, columns = 40, 64
-    tiles = [np.zeros((32, 32), np.uint8) for _ in range(4)]
-    for index, tile in enumerate(tiles):
-        top, left = index // 2 * 32, index % 2 * 32
-        part = GRAY[top : top + 32, left : left + 32]
-        tile[: part.shape[0]] = part
-    entries = [
-        *((256, 4, 1, columns), (257, 4, 1, rows), (258, 3, 1, 8 << 16), (259, 3, 1, 1 << 16)),
-        *((262, 3, 1, 1 << 16), (277, 3, 1, 1 << 16), (322, 4, 1, 32), (323, 4, 1, 32)),
-        *((324, 4, 4, 8), (325, 4, 4, 24)),
-    ]
-    places = [40 + 1024 * index for index in range(4)]
-    body = b"".join(tile.tobytes() for tile in tiles)
-    data = b"MM\0*" + struct.pack(">I", 40 + len(body)) + struct.pack(">8I", *places, *[1024] * 4)
-    data += body + struct.pack(">H", len(entries))
-    data += b"".join(struct.pack(">HHII", *entry) for entry in entries) + bytes(4)
+def in_parts(parts: list[bytes], *, order: str = "<", **tags: int) -> bytes:
+    """A gray TIFF of 64x40 pixels, its strips or tiles as they are, its other tags named t<number>.
+
+    There have to be several of them.
+    """
+    tags = {"t256": 64, "t257": 40, "t258": 8, "t259": 1, "t262": 1, "t277": 1} | tags
+    places = {"t324": 0, "t325": 0} if "t322" in tags else {"t273": 0, "t279": 0}
+    count = len(parts)
+    entries = sorted((int(name[1:]), 1, number) for name, number in (tags | places).items())
+    at = 8 + 2 + 12 * len(entries) + 4
+    starts = [at + 8 * count + sum(map(len, parts[:index])) for index in range(count)]
+    lists = iter((at, at + 4 * count))
+    data = b"II*\0" if order == "<" else b"MM\0*"
+    data += struct.pack(order + "IH", 8, len(entries))
+    for tag, length, number in entries:
+        if f"t{tag}" in places:
+            length, number = count, next(lists)
+        data += struct.pack(order + "HHII", tag, 4, length, number)
+    data += struct.pack(f"{order}I{2 * count}I", 0, *starts, *map(len, parts))
+    return data + b"".join(parts)
+
+
+def strips(rows: int = 16) -> list[bytes]:
+    return [GRAY[top : top + rows].tobytes() for top in range(0, 40, rows)]
+
+
+def tiles() -> list[bytes]:
+    padded = np.pad(GRAY, ((0, 24), (0, 0)))
+    return [padded[y : y + 32, x : x + 32].tobytes() for y in (0, 32) for x in (0, 32)]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_tiff_in_tiles_is_read(order):
+    data = in_parts(tiles(), order=order, t322=32, t323=32)
 
     np.testing.assert_array_equal(read_image(data).pixels, GRAY)
+
+
+def simple_lzw(source: bytes, order: str) -> bytes:
+    """LZW that repeats nothing: codes of 9 bits, their highest or lowest ("<") bit first."""
+    codes = [code for at in range(0, len(source), 200) for code in (256, *source[at : at + 200])]
+    bits = np.array([*codes, 257])[:, None] >> np.arange(9) & 1
+    if order == "<":
+        return np.packbits(bits.astype(np.uint8), bitorder="little").tobytes()
+    return np.packbits(bits[:, ::-1].astype(np.uint8)).tobytes()
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_lzw_is_read_as_it_was_written_before_1992_too(order):
+    data = in_parts([simple_lzw(strip, order) for strip in strips()], t259=5, t278=16)
+
+    np.testing.assert_array_equal(read_image(data).pixels, GRAY)
+
+
+def test_bytes_whose_lowest_bit_comes_first_are_turned_before_they_are_unpacked():
+    turned = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+    packed = [zlib.compress(strip).translate(turned) for strip in strips()]
+
+    np.testing.assert_array_equal(
+        read_image(in_parts(packed, t259=8, t266=2, t278=16)).pixels, GRAY
+    )
+
+
+def of_pillow(compression: str) -> Callable[[bytes], bytes]:
+    """A strip of rows of 64 bytes as libtiff packs it."""
+
+    def pack(strip: bytes) -> bytes:
+        picture = np.frombuffer(strip, np.uint8).reshape(-1, 64)
+        packed = Image.open(io.BytesIO(written(picture, compression=compression)))
+        [start], [length] = packed.tag_v2[273], packed.tag_v2[279]
+        packed.fp.seek(start)
+        return packed.fp.read(length)
+
+    return pack
+
+
+@pytest.mark.parametrize(
+    ("compression", "pack"),
+    [
+        (1, bytes),
+        (5, of_pillow("tiff_lzw")),
+        (8, zlib.compress),
+        (32773, of_pillow("packbits")),
+        (32946, zlib.compress),
+    ],
+    ids=["none", "LZW", "deflate", "PackBits", "old deflate"],
+)
+@pytest.mark.parametrize("layout", ["strips", "tiles"])
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_a_tiff_with_a_part_that_is_not_all_there_is_refused(layout, compression, pack, index):
+    parts = strips() if layout == "strips" else tiles()
+    sides = {"t278": 16} if layout == "strips" else {"t322": 32, "t323": 32}
+    packed = [pack(part) for part in parts]
+    data = in_parts(packed, t259=compression, **sides)
+    np.testing.assert_array_equal(read_image(data).pixels, GRAY)
+    half = len(packed[index]) // 2
+
+    for damaged_part in (packed[index][:half], packed[index][:2], b"", b"garbage!" * 9):
+        packed[index] = damaged_part
+        with pytest.raises(UnreadableImage, match=r"truncated|does not unpack"):
+            read_image(in_parts(packed, t259=compression, **sides))
+
+
+@pytest.mark.parametrize("picture", [GRAY, DEEP, COLOR], ids=["8", "16", "RGB"])
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])
+def test_a_tiff_of_which_half_is_zeros_is_refused(picture, compression):
+    data = bytearray(written(picture, compression=compression))
+    tags = Image.open(io.BytesIO(data)).tag_v2
+    [start], [length] = tags[273], tags[279]
+    data[start + length // 2 : start + length] = bytes(length - length // 2)
+
+    with pytest.raises(UnreadableImage, match="strip or tile 1 of 1 does not unpack"):
+        read_image(bytes(data))
+
+
+def test_a_tiff_that_lacks_a_strip_is_refused_by_their_number():
+    with pytest.raises(UnreadableImage, match="2 strips or tiles, expected 3"):
+        open_image(in_parts(strips()[:2], t278=16))
 
 
 def test_a_tiff_of_several_pages_is_refused_by_their_number():
