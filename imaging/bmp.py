@@ -1,9 +1,13 @@
 """BMP → display-ready pixels."""
 
 import struct
+from dataclasses import replace
+
+import cv2
+import numpy as np
 
 from imaging.errors import UnreadableImage, UnsupportedImage
-from imaging.image import ImageFile
+from imaging.image import ImageFile, Window
 from imaging.photo import still
 
 HEADER_SIZES = (40, 52, 56, 108, 124)
@@ -13,6 +17,12 @@ DEPTHS = {0: (1, 4, 8, 16, 24, 32), BIT_MASKS: (16, 32)}
 
 WITH_ALPHA = 56
 """Size of the shortest header that has a mask for transparency."""
+
+MASKS = slice(54, 66)
+"""Where those of red, green and blue are, in a header or behind the shortest one."""
+
+SIXTEEN_BITS = {(0x7C00, 0x3E0, 0x1F): (5, 5, 5), (0xF800, 0x7E0, 0x1F): (5, 6, 5)}
+"""Bits of red, green and blue, by their masks, in a pixel of 16 bits."""
 
 
 def looks_like_bmp(data: bytes) -> bool:
@@ -47,10 +57,44 @@ def open_bmp(data: bytes, max_megapixels: float) -> ImageFile:
     whole = 14 + size <= start and start + row * height <= len(data)
     if compression == BIT_MASKS and depth == 32 and size < WITH_ALPHA:
         data = _opaque(data, start)
+    bits = (5, 5, 5)
+    if compression == BIT_MASKS and depth == 16:
+        bits = _bits(data, size)
+        data = _shortest_header(data, start)
     file = still("bmp", data, width, height, 1, max_megapixels)
     if not whole:
         raise UnreadableImage("a truncated BMP")
-    return file
+    return _spread(file, bits) if depth == 16 else file
+
+
+def _bits(data: bytes, size: int) -> tuple[int, int, int]:
+    """Bits of red, green and blue in a pixel of 16 bits with masks."""
+    masks = struct.unpack("<3I", data[MASKS].ljust(12, b"\0"))
+    transparent = size >= WITH_ALPHA and any(data[MASKS.stop : MASKS.stop + 4])
+    if masks not in SIXTEEN_BITS or transparent:
+        found = " ".join(f"{mask:x}" for mask in masks)
+        raise UnsupportedImage(
+            f"a BMP of 16 bits, masks {found}{' and one for transparency' * transparent}; "
+            "expected 7c00 3e0 1f or f800 7e0 1f"
+        )
+    return SIXTEEN_BITS[masks]
+
+
+def _shortest_header(data: bytes, start: int) -> bytes:
+    """The file with the header that OpenCV expects where a pixel has 16 bits."""
+    return data[:10] + struct.pack("<II", MASKS.stop, 40) + data[18 : MASKS.stop] + data[start:]
+
+
+def _spread(file: ImageFile, bits: tuple[int, int, int]) -> ImageFile:
+    """The file with its colors up to 255: of so few bits, OpenCV leaves the lower ones 0."""
+    most = (1 << np.array(bits)) - 1
+    table = np.rint((np.arange(256)[:, None] >> (8 - np.array(bits))) * 255 / most)
+
+    def decode(frame: int, window: Window | int | None) -> tuple[np.ndarray, None]:
+        pixels, _ = file.decode(frame, window)
+        return cv2.LUT(pixels, table.astype(np.uint8)[None]), None
+
+    return replace(file, decode=decode)
 
 
 def _opaque(data: bytes, start: int) -> bytes:

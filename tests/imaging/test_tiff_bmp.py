@@ -5,6 +5,7 @@ import struct
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from itertools import product
 
 import cv2
 import numpy as np
@@ -318,6 +319,48 @@ def test_nor_is_it_where_masks_say_which_bits_are_red_green_and_blue(header, fou
         read_image(bytes(copy[:-1]))
 
 
+def of_16_bits(bits: tuple[int, int, int], header: int, alpha: int = 0) -> bytes:
+    """A BMP of `COLOR` in so many bits of red, green and blue; header 0 is one without masks."""
+    shifts = bits[1] + bits[2], bits[2], 0
+    most = [(1 << count) - 1 for count in bits]
+    values = sum(
+        np.rint(COLOR[::-1, :, index] / 255 * most[index]).astype("<u2") << shifts[index]
+        for index in range(3)
+    )
+    masks = [number << shift for number, shift in zip(most, shifts, strict=True)]
+    behind = struct.pack("<4I", *masks, alpha).ljust(max(header, 56) - 40, b"\0")
+    behind = behind[: {0: 0, 40: 12}.get(header, header - 40)]
+    start, size = 54 + len(behind), values.nbytes
+    data = b"BM" + struct.pack("<IIII", start + size, 0, start, header or 40)
+    data += struct.pack("<iiHHIIiiII", 64, 40, 1, 16, 3 if header else 0, size, 0, 0, 0, 0)
+    return data + behind + values.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("bits", "header"),
+    [((5, 5, 5), 0), *product([(5, 5, 5), (5, 6, 5)], [40, 52, 56, 108, 124])],
+)
+def test_a_bmp_of_16_bits_is_spread_from_black_to_white(bits, header):
+    most = (1 << np.array(bits)) - 1
+
+    pixels = read_image(of_16_bits(bits, header)).pixels
+
+    np.testing.assert_array_equal(pixels, np.rint(np.rint(COLOR / 255 * most) * 255 / most))
+    assert pixels.max() == 255
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (of_16_bits((4, 4, 4), 108), "masks f00 f0 f;"),
+        (of_16_bits((5, 5, 5), 56, alpha=0x8000), "masks 7c00 3e0 1f and one for transparency;"),
+    ],
+)
+def test_a_bmp_of_16_bits_and_other_masks_is_refused_by_name(data, found):
+    with pytest.raises(UnsupportedImage, match=found):
+        open_image(data)
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -326,8 +369,9 @@ def test_nor_is_it_where_masks_say_which_bits_are_red_green_and_blue(header, fou
         written(GRAY, compression="packbits"),
         written(COLOR),
         written(COLOR, "BMP"),
+        of_16_bits((5, 6, 5), 108),
     ],
-    ids=["LZW", "deflate", "PackBits", "plain", "BMP"],
+    ids=["LZW", "deflate", "PackBits", "plain", "BMP", "BMP 16"],
 )
 def test_damage_ends_in_a_picture_or_in_our_error_and_is_not_talked_about(data, capfd):
     for case in damaged(data, 150, seed=len(data)):
