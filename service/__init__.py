@@ -12,6 +12,7 @@
     errors.py        which error becomes which HTTP status, in one envelope
     document.py      the OpenAPI document
     front_desk.py    what every request gets: an id, a log line, counts, safe headers
+    shutdown.py      how it ends
     short_way.py     past layers that do nothing for requests with a picture
     gate.py          who gets in: API keys, and pages of other origins
     prefix.py        under a path prefix, behind a proxy

@@ -68,6 +68,7 @@ from service.reports import (
 )
 from service.settings import Settings
 from service.short_way import Fork, Forms
+from service.shutdown import refuse_when_ending
 from service.waiting_room import Place, WaitingRoom
 
 WEB = Path(__file__).parent / "web"
@@ -312,3 +313,4 @@ def _entrance(bento: ASGIApp) -> ASGIApp:
 
 
 use_intake(before=_entrance)
+refuse_when_ending()

@@ -315,12 +315,20 @@ def test_a_body_of_unknown_length_is_refused_at_the_limit(hasty):
         assert (status, json.loads(content)["error"]["code"]) == (413, "too_large")
 
 
-def test_a_body_under_way_when_the_end_comes_is_answered(hasty, expected):
+def refuses(server: Server) -> bool:
+    try:
+        Line(server).__exit__()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_when_the_end_comes_a_body_under_way_is_answered_and_nobody_else_let_in(hasty, expected):
     with Line(hasty) as line:
         line.send(head(), BODY[:600_000])
         wait_for(lambda: waiting(hasty) == 1)
         hasty.terminate()
-        time.sleep(0.3)
+        wait_for(lambda: refuses(hasty))
         line.send(BODY[600_000:])
 
         assert top(line.answer()) == expected

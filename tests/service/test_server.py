@@ -171,6 +171,16 @@ def test_each_request_is_one_line_in_the_log(server):
     assert (second["status"], second["route"], second["code"]) == (404, "-", "not_found")
 
 
+def test_a_worker_that_ends_alone_is_followed_by_another(models_folder, tmp_path):
+    with started(models_folder, tmp_path) as server:
+        _, worker, *_ = server.family
+        worker.terminate()
+        worker.wait(20)
+        server.wait()
+
+        assert httpx.get(f"{server.url}/readyz").status_code == 200
+
+
 def test_a_broken_model_keeps_the_service_from_being_ready(tmp_path):
     models = tmp_path / "models"
     square_model(models, "good")
