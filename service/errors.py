@@ -115,6 +115,24 @@ VERDICTS: dict[type[Exception], Verdict] = {
 }
 
 
+DEFECT = Verdict(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error")
+"""What any other error looks like."""
+
+ROUTING = {
+    HTTPStatus.NOT_FOUND: "there is nothing at this path; GET / is a page to try the service",
+    HTTPStatus.METHOD_NOT_ALLOWED: "this path does not answer to this method",
+}
+"""What is said where no endpoint answers."""
+
+
+def _code(status: HTTPStatus) -> str:
+    return status.phrase.lower().replace(" ", "_")
+
+
+for _known in (DEFECT.code, *map(_code, ROUTING), *(verdict.code for verdict in VERDICTS.values())):
+    ERRORS.labels(code=_known)  # from 0: of a series that begins with 1 a rate never sees the first
+
+
 OURS = (ImagingError, ModelError, RequestError)
 """What a file, a model or a request can be at fault with."""
 
@@ -139,12 +157,8 @@ def refusal(error: Exception, request_id: str) -> tuple[HTTPStatus, ErrorReport]
 async def _routing(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    message = {
-        HTTPStatus.NOT_FOUND: "there is nothing at this path; GET / is a page to try the service",
-        HTTPStatus.METHOD_NOT_ALLOWED: "this path does not answer to this method",
-    }.get(status, status.description)
-    code = status.phrase.lower().replace(" ", "_")
-    report = _envelope(code, message, request.state.request_id)
+    message = ROUTING.get(status, status.description)
+    report = _envelope(_code(status), message, request.state.request_id)
     return _answer(request, status, report, dict(error.headers or {}))
 
 
@@ -157,7 +171,7 @@ async def _gone(request: Request, error: Exception) -> Response:
 def defect(request_id: str) -> tuple[HTTPStatus, ErrorReport]:
     """Status and envelope of any other error, counted: the sender learns only where to look."""
     message = "something went wrong here; the log has the details under this request_id"
-    return HTTPStatus.INTERNAL_SERVER_ERROR, _envelope("internal_error", message, request_id)
+    return DEFECT.status, _envelope(DEFECT.code, message, request_id)
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

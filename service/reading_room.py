@@ -29,6 +29,9 @@ from service.settings import Settings
 
 LOG = logging.getLogger("care")
 
+ANSWERS = {True: "yes", False: "no"}
+"""Whether a picture is like those of the training, as it is counted."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reading:
@@ -191,6 +194,9 @@ class ReadingRoom:
             LOG.warning(problem.format("could be had"))
         card = classifier.card
         MODEL_INFO.labels(model=name, version=card.version, sha256=card.sha256).set(1)
+        if card.distribution_sha256:
+            for answer in ANSWERS.values():
+                IN_DISTRIBUTION.labels(model=name, answer=answer)  # from 0, for shares and rates
         self.classifiers[name] = classifier
         self._batchers[name] = Batcher(
             classifier.run,
@@ -208,8 +214,7 @@ class ReadingRoom:
         ranked = prediction.ranked()
         of(PREDICTIONS, name, ranked[0][0]).inc()
         if prediction.in_distribution is not None:
-            answer = "yes" if prediction.in_distribution else "no"
-            of(IN_DISTRIBUTION, name, answer).inc()
+            of(IN_DISTRIBUTION, name, ANSWERS[prediction.in_distribution]).inc()
         for label, probability in ranked:
             of(SCORES, name, label).observe(probability)
         return prediction

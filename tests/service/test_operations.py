@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,9 @@ import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
 import service.metrics
+from models.store import model_names, shipped_models
 from scripts.settings_table import PAGE, page
+from service.errors import VERDICTS
 from service.gate import OPEN
 from service.settings import Settings
 
@@ -61,6 +65,20 @@ def test_the_dashboard_shows_every_metric():
     assert stems == {re.sub("_(bucket|sum|count)$", "", name) for name in samples()}
     panels = json.loads((DEPLOY / "dashboard.json").read_text())["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
+
+
+def test_what_rates_and_shares_are_made_of_is_counted_from_zero():
+    start = "from tests.server import in_this_process as start; print(start().get('/metrics').text)"
+    counted = subprocess.check_output([sys.executable, "-c", start], cwd=ROOT, text=True)
+
+    watched = re.findall(r'code="(\w+)"', (DEPLOY / "alerts.yaml").read_text())
+    assert watched
+    for code in (*watched, *(verdict.code for verdict in VERDICTS.values())):
+        assert f'care_errors_total{{code="{code}"}} 0.0' in counted
+    for model in model_names(shipped_models()):
+        for answer in ("yes", "no"):
+            line = f'care_in_distribution_total{{answer="{answer}",model="{model}"}} 0.0'
+            assert line in counted
 
 
 def test_the_manifests_set_what_there_is_and_probe_what_is_open():
