@@ -141,6 +141,15 @@ def test_the_document_served_is_the_one_tested(server):
     assert httpx.get(f"{server.url}/openapi.json").json() == DOCUMENT
 
 
+def test_clients_made_from_the_document_know_files_by_either_spelling():
+    for form in forms(DOCUMENT):
+        image = form["schema"]["properties"]["image"]
+        file = image.get("items", image)
+
+        assert file["format"] == "binary"
+        assert file["contentMediaType"] == "application/octet-stream"
+
+
 def test_every_refusal_comes_in_the_envelope():
     for path, operations in DOCUMENT["paths"].items():
         for operation in operations.values():
