@@ -13,6 +13,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from service.errors import BadForm, BadOption, UploadTooLarge
 from service.intake import take_body
 
+TEXT = b"text/plain"
+"""What a part is that does not say (RFC 7578, section 4.4)."""
+
 MAX_OPTION_BYTES = 1000
 MAX_REPEATS = 16
 
@@ -86,7 +89,7 @@ class Parts:
         self._most_files = most_files
         self._files: list[bytes] = []
         self._header_name, self._header_value = b"", b""
-        self._disposition = b""
+        self._disposition, self._kind = b"", TEXT
         self._name = ""
         self._content = BytesIO()
         self._size = 0
@@ -141,7 +144,8 @@ class Parts:
         }
 
     def _begin(self) -> None:
-        self._disposition, self._content, self._size = b"", BytesIO(), 0
+        self._disposition, self._kind = b"", TEXT
+        self._content, self._size = BytesIO(), 0
 
     def _on_header_name(self, data: bytes, start: int, end: int) -> None:
         self._header_name += data[start:end]
@@ -150,8 +154,11 @@ class Parts:
         self._header_value += data[start:end]
 
     def _on_header_end(self) -> None:
-        if self._header_name.lower() == b"content-disposition":
-            self._disposition = self._header_value
+        match self._header_name.lower():
+            case b"content-disposition":
+                self._disposition = self._header_value
+            case b"content-type":
+                self._kind = self._header_value.lower()
         self._header_name, self._header_value = b"", b""
 
     def _on_headers(self) -> None:
@@ -170,12 +177,18 @@ class Parts:
         if len(self.lists.get(self._name, ())) == MAX_REPEATS:
             raise BadOption(f"`{self._name}` is there more than {MAX_REPEATS} times")
         # Some clients send only the extended spelling, `filename*=`, for names beyond ASCII.
-        is_file = b"filename" in parameters or b"filename*=" in self._disposition
-        if is_file and self._name != "image":
-            raise BadOption(f"`{self._name}` is a file, expected a text")
-        if not is_file and self._name == "image":
-            raise BadForm("`image` is a text, expected a file; addresses are never fetched")
-        if is_file and self._most_files == 1 and self.room:
+        named = b"filename" in parameters or b"filename*=" in self._disposition
+        if self._name != "image":
+            if named:
+                raise BadOption(f"`{self._name}` is a file, expected a text")
+            return
+        # Those that have no name at hand may leave it out (RFC 7578, section 4.2).
+        if not named and self._kind.startswith(b"text/"):
+            raise BadForm(
+                "`image` is a text, expected a file: it has neither a file name nor a Content-Type "
+                "of one; addresses are never fetched"
+            )
+        if self._most_files == 1 and self.room:
             self._content = _Piece(self.room)
 
     def _on_data(self, data: bytes | bytearray, start: int, end: int) -> None:

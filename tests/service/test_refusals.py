@@ -47,6 +47,21 @@ def test_a_proper_form_is_answered(client):
     assert post(client, IMAGE + MODEL + END).status_code == 200
 
 
+@pytest.mark.parametrize("kind", ["application/dicom", "Application/Octet-Stream", "image/png"])
+def test_a_file_needs_no_name_where_its_kind_says_that_it_is_one(client, kind):
+    answer = client.post(
+        "/classify", files={"image": (None, PICTURE, kind), "model": (None, "skin")}
+    )
+
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_text_is_no_file_whatever_text_it_says_it_is(client):
+    answer = client.post("/classify", files={"image": (None, PICTURE, "text/html")})
+
+    assert "neither a file name nor" in refused(answer, 400, "bad_request")
+
+
 @pytest.mark.parametrize(
     "path", ["/nowhere", "/classify/", "/web/nothing.js", "/docs", "/docs.json"]
 )
