@@ -270,7 +270,7 @@ async def metadata(name: str) -> ModelMetadata:
     return model_metadata(_service().room.named(name))
 
 
-@app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+@app.get("/", include_in_schema=False)
 async def page() -> HTMLResponse:
     """A page to try the service with."""
     text = (WEB / "index.html").read_text(encoding="utf-8")

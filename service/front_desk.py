@@ -54,6 +54,10 @@ class FrontDesk:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        method = scope["method"]
+        if method == "HEAD":
+            # As GET, which every page and answer is written for; the server keeps the content back.
+            scope = {**scope, "method": "GET"}
         state = scope.setdefault("state", {})
         state["request_id"] = request_id = _request_id(Headers(scope=scope))
         status = 0
@@ -84,7 +88,7 @@ class FrontDesk:
         count_request(route, status, key, seconds)
         fields = {
             "request_id": request_id,
-            "method": scope["method"] if scope["method"] in METHODS else "other",
+            "method": method if method in METHODS else "other",
             "route": route,
             "status": status,
             "code": state.get("error_code", "-"),

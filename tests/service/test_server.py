@@ -60,6 +60,19 @@ def test_paths_bentoml_would_serve_otherwise_are_ours(server):
         assert answer.json()["error"]["request_id"] == answer.headers["X-Request-ID"]
 
 
+def test_what_can_be_got_can_be_asked_for_its_head(server):
+    documented = httpx.get(f"{server.url}/openapi.json").json()["paths"]
+    paths = {path for path, operations in documented.items() if "get" in operations}
+    paths = {path.format(name="skin") for path in paths} | {"/", "/web/app.js", "/openapi.json"}
+    with httpx.Client(base_url=server.url) as client:
+        for path in sorted(paths):
+            whole, head = client.get(path), client.head(path)
+            assert (head.status_code, head.content) == (200, b""), path
+            assert head.headers["Content-Type"] == whole.headers["Content-Type"]
+        assert client.head("/nowhere").status_code == 404
+        assert client.head("/classify").status_code == 405
+
+
 def test_an_upload_over_the_limit_is_refused_while_it_is_sent(server):
     def chunks():
         yield b'--e\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
