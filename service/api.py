@@ -16,6 +16,7 @@ import bentoml
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from models.card import NOTICE
@@ -49,7 +50,7 @@ from service.forms import (
 )
 from service.front_desk import FrontDesk
 from service.gate import gate
-from service.intake import use_intake
+from service.intake import check_present, use_intake
 from service.log import log_unexpected, set_up_logs
 from service.metrics import exposition
 from service.prefix import Prefix
@@ -157,7 +158,12 @@ class CareService:
     ) -> Response:
         with self.waiting_room.place() as place:
             [data], chosen = await read_form(request, options, self.settings)
-            return await place.work(partial(work, data, chosen))
+
+            def work_if_awaited() -> Response:
+                check_present(request)
+                return work(data, chosen)
+
+            return await place.work(work_if_awaited)
 
     async def answer_each(self, request: Request) -> BatchReport:
         """Read a request's pictures beside each other; a bad one costs none but itself."""
@@ -175,9 +181,12 @@ class CareService:
 
         def work(index: int) -> None:
             try:
+                check_present(request)
                 if not files[index]:
                     raise BadForm("`image` is empty")
                 reading = self.room.read(files[index], chosen)
+            except ClientDisconnect:
+                return
             except OURS as error:
                 status, report = refusal(error, request_id)
                 items[index] = BatchItem(status=status, error=report.error)
@@ -192,6 +201,7 @@ class CareService:
         async with anyio.create_task_group() as tasks:
             for index in range(len(files)):
                 tasks.start_soon(place.work, partial(work, index))
+        check_present(request)
         return BatchReport(items=items, request_id=request_id)
 
 

@@ -24,6 +24,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 DIVERT = "care.divert"
 """Extension of the ASGI scope: a function that is told who takes the rest of the body."""
 
+GONE = "care.gone"
+"""Extension of the ASGI scope: a function that says whether its client has left."""
+
 READ_AT_ONCE = 1 << 19
 """Bytes: more no longer stay in the cache of a core until they have been searched and moved."""
 
@@ -190,9 +193,10 @@ class Http(HttpToolsProtocol):
             self.cycle.transport = cast(Any, Ending(self))
             # To be sure of: httptools refuses other lengths than digits, two, and one with chunks.
             self._left = int(dict(self.headers).get(b"content-length", 0))
-            scope = cast(dict[str, Any], self.scope)
-            offer = partial(_divert, weakref.ref(self), weakref.ref(self.cycle))
-            scope.setdefault("extensions", {})[DIVERT] = offer
+            extensions = cast(dict[str, Any], self.scope).setdefault("extensions", {})
+            cycle = weakref.ref(self.cycle)
+            extensions[DIVERT] = partial(_divert, weakref.ref(self), cycle)
+            extensions[GONE] = partial(_gone, cycle)
 
     def body_received(self, memory: bytearray, size: int) -> int:
         """Hand over, past the parser, what of a read belongs to a body that a request takes.
@@ -328,6 +332,22 @@ def _divert(
     # A later request may be on its way already, and nothing may overtake what still waits.
     if http and cycle and cycle is http.cycle and not (take and cycle.body):
         http.taker = take
+
+
+def _gone(request: weakref.ref[RequestResponseCycle]) -> bool:
+    cycle = request()
+    return cycle is None or cycle.disconnected
+
+
+def check_present(request: Request) -> None:
+    """See that a request's client still waits for the answer. May be called in any thread.
+
+    Raises:
+        ClientDisconnect: It has gone, as far as the server tells.
+    """
+    gone = request.scope.get("extensions", {}).get(GONE)
+    if gone and gone():
+        raise ClientDisconnect
 
 
 async def take_body(request: Request, take: Callable[[bytes | bytearray, int], object]) -> None:

@@ -9,10 +9,12 @@ import socket
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from itertools import pairwise
 
 import httpx
+import numpy as np
 import pytest
 import uvicorn
 from starlette.requests import ClientDisconnect, Request
@@ -286,6 +288,28 @@ def test_who_leaves_within_a_body_leaves_its_place(server, sent):
 
     assert "Traceback" not in server.log
     assert "internal_error" not in server.log
+
+
+@pytest.mark.parametrize("path", ["/classify", "/classify_batch"])
+def test_nothing_is_worked_out_for_who_has_left(models_folder, tmp_path, path):
+    large = {"image": png(np.zeros((9000, 9000), np.uint8))}
+    with started(models_folder, tmp_path, concurrency=1) as single:
+        with ThreadPoolExecutor(1) as pool:
+            long = {"files": large, "data": {"model": "skin"}, "timeout": 60}
+            busy = pool.submit(httpx.post, f"{single.url}/classify", **long)
+            wait_for(lambda: "care_working 1.0" in httpx.get(f"{single.url}/metrics").text)
+            with ExitStack() as clients:
+                for _ in range(3):
+                    line = clients.enter_context(Line(single))
+                    line.send(head().replace(b"/classify", path.encode()), BODY)
+                wait_for(lambda: waiting(single) == 3)
+            assert not busy.done()
+
+        left = f'care_requests_total{{key="-",route="{path}",status="499"}} 3.0'
+        wait_for(lambda: left in httpx.get(f"{single.url}/metrics").text)
+        counted = httpx.get(f"{single.url}/metrics").text
+        assert 'care_stage_seconds_count{stage="read"} 1.0' in counted
+        assert "internal_error" not in single.log
 
 
 @pytest.fixture(scope="module")
