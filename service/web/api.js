@@ -24,7 +24,7 @@ export async function ask(path, fields = null, signal = undefined) {
       body: form,
       signal,
     });
-    if (response.ok) return response;
+    if (response.ok && !isPage(response)) return response;
     const error = (await response.json().catch(() => null))?.error;
     const code = error?.code ?? `status ${response.status}`;
     if (code === "key_required" && (await newKey(key))) continue;
@@ -34,6 +34,11 @@ export async function ask(path, fields = null, signal = undefined) {
     }
     throw new Refusal(code, error?.message);
   }
+}
+
+/** Whether something in front of the service has answered, such as a login: we send no pages here. */
+function isPage(response) {
+  return Boolean(response.headers.get("Content-Type")?.startsWith("text/html"));
 }
 
 function formOf(fields) {
@@ -83,12 +88,19 @@ const STARTS = {
 const WHOLE = {
   no_answer: "The service does not answer. Is it running?",
   file_gone: "This file can't be opened. Is it a folder, or has it changed since?",
+  // of what stands in front of the service
+  "status 200": "Another page has answered in place of the service, perhaps one to log in. Please reload this one.",
+  "status 413": "A proxy in front of the service lets no file through that is as large as this one.",
+  "status 502": "A proxy in front of the service can't reach it. Is it running?",
+  "status 503": "A proxy in front of the service can't reach it. Is it running?",
+  "status 504": "A proxy in front of the service waited too long for its answer.",
 };
 
 /** What went wrong, for people. */
 export function inWords({ code, message }) {
   if (WHOLE[code]) return WHOLE[code];
+  if (code.startsWith("status ")) return `Something in front of the service refused this, with ${code}.`;
   const [reason] = message.split("; name one as"); // which is for programs
-  const words = STARTS[code] ? `${STARTS[code]}: ${reason}.` : `${reason || code}.`;
+  const words = STARTS[code] ? `${STARTS[code]}: ${reason}.` : `${reason}.`;
   return code === "not_suitable" ? `${words} “More options” has a way to ask it anyway.` : words;
 }

@@ -321,3 +321,26 @@ def test_no_name_of_a_file_leaves_the_page(page):
         pass
 
     assert page.evaluate("window.names") == ["image"] * 4
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (413, "A proxy in front of the service lets no file through that is as large"),
+        (403, "Something in front of the service refused this, with status 403."),
+        (200, "perhaps one to log in"),
+    ],
+)
+def test_an_answer_that_is_not_the_services_is_told_apart(page, status, words):
+    page.route(
+        "**/explain",
+        lambda route: route.fulfill(
+            status=status, content_type="text/html; charset=utf-8", body="<h1>nginx</h1>"
+        ),
+    )
+
+    page.select_option("#model", "skin")
+    choose(page, SKIN)
+
+    page.wait_for_selector("#error:visible")
+    assert words in page.inner_text("#error")
