@@ -5,7 +5,7 @@ import { drawAnswer, evidence, warnings } from "./answer.js";
 import { ask, inWords } from "./api.js";
 import { $, element, say } from "./dom.js";
 import { shortcuts } from "./keys.js";
-import { saveOverlay, saveReport } from "./save.js";
+import { saveOverlay, savePicture, saveReport } from "./save.js";
 import { drawStrip, walk } from "./strip.js";
 import { Tray } from "./tray.js";
 import { Viewer } from "./viewer.js";
@@ -120,6 +120,10 @@ function look() {
   return { style: style() === "contour" ? "contour" : "heat", opacity: $("opacity").value / 100 };
 }
 
+function saveShown() {
+  return style() === "off" ? savePicture(tray.current) : save("overlay");
+}
+
 function save(kind) {
   return saveOverlay(tray.current, tray.current.label, look(), kind);
 }
@@ -142,7 +146,7 @@ $("window").addEventListener("change", () => {
   else viewer.draw();
 });
 $("window-reset").addEventListener("click", () => viewer.choose(null));
-$("save-overlay").addEventListener("click", () => save("overlay"));
+$("save-overlay").addEventListener("click", saveShown);
 $("save-dicom").addEventListener("click", () => save("dicom"));
 $("save-report").addEventListener("click", () => saveReport(tray.current));
 
@@ -225,7 +229,7 @@ shortcuts([
     words: "explain the first, second, … class",
     run: shown((key) => document.querySelectorAll("[name=target]")[key - 1]?.click()),
   },
-  { keys: ["d"], words: "save the overlay", run: shown(() => save("overlay")) },
+  { keys: ["d"], words: "save the picture as it is shown", run: shown(saveShown) },
 ]);
 $("help-button").addEventListener("click", () => $("help").showModal());
 walk(tray);

@@ -1,26 +1,36 @@
-// What is taken home: the service's own overlay with its scale, the answer, the Secondary Capture.
-// Names are made of the model and the file's digest: file names are often patients' names.
+// What is taken home: the service's own overlay with its scale, or the picture alone; the answer; the
+// Secondary Capture. Names are made of the model and the file's digest: file names are often patients'
+// names.
 
 import { ask, inWords } from "./api.js";
 import { element, say } from "./dom.js";
 
-const LARGEST = 2048; // pixels of the overlay's longer side
+const LARGEST = 2048; // pixels of the longer side
 
-/** Ask for the picture as it is shown here, and save it; `kind` is "overlay" or "dicom". */
+/** Ask for the picture under its overlay as it is shown, and save it; `kind` is "overlay" or "dicom". */
 export async function saveOverlay(item, label, look, kind) {
   const fields = {
     ...item.fields,
     model: item.answer.model.name,
     target: label,
     output: kind,
-    max_side: LARGEST,
     ...look,
-    ...(item.window && { window_center: item.window.center, window_width: item.window.width }),
+    ...seenAs(item),
   };
   await guarded(async () => {
     const name = nameOf(item.answer, label);
     const response = await ask("explain", fields);
     save(await response.blob(), `${name}.${kind === "dicom" ? "dcm" : "png"}`);
+  });
+}
+
+/** The same of the picture alone. */
+export async function savePicture(item) {
+  const fields = { image: item.file, frame: item.options.frame, ...seenAs(item) };
+  await guarded(async () => {
+    const name = nameOf(item.answer);
+    const response = await ask("picture", fields);
+    save(await response.blob(), `${name}.png`);
   });
 }
 
@@ -31,6 +41,12 @@ export async function saveReport(item) {
   const evidence = layers.map(({ label, peak }) => ({ label, peak }));
   const text = JSON.stringify({ ...report, shown, evidence }, null, 2);
   await guarded(() => save(new Blob([text], { type: "application/json" }), `${nameOf(report)}.json`));
+}
+
+/** Fields that say how large a picture shall be, and through which window it is seen. */
+function seenAs({ window }) {
+  const chosen = window && { window_center: window.center, window_width: window.width };
+  return { max_side: LARGEST, ...chosen };
 }
 
 function nameOf({ model, image }, label = "") {

@@ -25,10 +25,10 @@ def saved(page, kind: str) -> tuple[str, bytes]:
     return download.value.suggested_filename, download.value.path().read_bytes()
 
 
-def explained(server, data: bytes, **options: object) -> bytes:
+def explained(server, data: bytes, path: str = "explain", **options: object) -> bytes:
     """What the service answers to the same."""
     options |= {"max_side": LARGEST}
-    return httpx.post(f"{server.url}/explain", files={"image": data}, data=options).content
+    return httpx.post(f"{server.url}/{path}", files={"image": data}, data=options).content
 
 
 def digest(data: bytes) -> str:
@@ -59,6 +59,20 @@ def test_the_overlay_has_the_style_opacity_and_window_that_are_shown(page, serve
     assert faded == explained(server, FILM, opacity=0.75, **window)
     assert lines == explained(server, FILM, style="contour", **window)
     assert len({faded, lines, explained(server, FILM), explained(server, FILM, **window)}) == 4
+
+
+def test_without_an_overlay_the_picture_is_saved_as_it_is_shown(page, server):
+    answered(page, FILM, model="chest")
+    page.fill("#width", "60")
+    page.keyboard.press("Enter")
+    center = page.input_value("#center")
+    page.locator("#styles label", has_text="Off").click()
+
+    name, content = saved(page, "overlay")
+
+    window = {"window_center": center, "window_width": 60}
+    assert name == f"care-chest-{digest(FILM)}.png"
+    assert content == explained(server, FILM, "picture", **window)
 
 
 def test_the_overlay_is_of_the_class_chosen(page, server):
