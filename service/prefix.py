@@ -24,7 +24,9 @@ class Prefix:
         """Answer one request."""
         prefix = self._prefix() if scope["type"] == "http" else ""
         if prefix and scope["path"] == prefix:
-            await RedirectResponse(f"{prefix}/")(scope, receive, send)
+            query = scope["query_string"].decode("latin-1")
+            home = f"{prefix}/?{query}" if query else f"{prefix}/"
+            await RedirectResponse(home)(scope, receive, send)
             return
         if prefix and scope["path"].startswith(f"{prefix}/"):
             scope = {

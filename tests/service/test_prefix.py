@@ -104,6 +104,8 @@ def test_without_proxy_the_service_answers_with_the_prefix_and_without(prefixed)
         assert httpx.get(prefixed.url + path).status_code == 200
     redirect = httpx.get(prefixed.url + PREFIX)
     assert (redirect.status_code, redirect.headers["Location"]) == (307, f"{PREFIX}/")
+    asking = httpx.get(f"{prefixed.url}{PREFIX}?a=%20b&c")
+    assert asking.headers["Location"] == f"{PREFIX}/?a=%20b&c"
     assert httpx.get(f"{prefixed.url}{PREFIX}less").status_code == 404
 
 
