@@ -186,6 +186,9 @@ class Http(HttpToolsProtocol):
         self._in_head, self._unfinished = False, 0
         if self.parser.should_upgrade():
             return  # see `data_received`
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts != 1 and (hosts or self.parser.get_http_version() != "1.0"):
+            raise httptools.HttpParserError  # RFC 9112, section 3.2
         self.taker, self._left = None, 0
         super().on_headers_complete()
         if self.cycle is not None and self.cycle.scope is self.scope:

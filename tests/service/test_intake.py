@@ -170,6 +170,17 @@ def test_a_body_whose_length_is_in_doubt_is_refused(server, framing):
         assert line.answer()[0] == 400
 
 
+@pytest.mark.parametrize(
+    ("version", "hosts", "status"),
+    [("1.1", 0, 400), ("1.1", 1, 200), ("1.1", 2, 400), ("1.0", 0, 200), ("1.0", 2, 400)],
+)
+def test_a_request_names_one_host(server, version, hosts, status):
+    with Line(server) as line:
+        line.send(f"GET /livez HTTP/{version}\r\n".encode(), b"Host: x\r\n" * hosts, b"\r\n")
+
+        assert line.answer()[0] == status
+
+
 def test_what_comes_after_the_announced_length_is_no_part_of_the_form(server, expected):
     with Line(server) as line:
         line.send(head() + BODY + b"POST /classify no HTTP\r\n\r\n")
