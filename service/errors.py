@@ -56,6 +56,12 @@ class ModelRequired(RequestError):
     """No model is named, and the file does not say which one is meant."""
 
 
+class EncodedBody(RequestError):
+    """The body is compressed, or encoded in another way."""
+
+    headers: Mapping[str, str] = MappingProxyType({"Accept-Encoding": "identity"})
+
+
 class UploadTooLarge(RequestError):
     """The body is larger than this service takes."""
 
@@ -99,6 +105,7 @@ VERDICTS: dict[type[Exception], Verdict] = {
     UnreadableImage: Verdict(HTTPStatus.UNPROCESSABLE_ENTITY, "unreadable"),
     UnsuitableImage: Verdict(HTTPStatus.UNPROCESSABLE_ENTITY, "not_suitable"),
     UnsupportedImage: Verdict(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported"),
+    EncodedBody: Verdict(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported"),
     ImageTooLarge: Verdict(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large"),
     UploadTooLarge: Verdict(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large"),
     UploadTooSlow: Verdict(HTTPStatus.REQUEST_TIMEOUT, "too_slow"),

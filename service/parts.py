@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from service.errors import BadForm, BadOption, UploadTooLarge
+from service.errors import BadForm, BadOption, EncodedBody, UploadTooLarge
 from service.intake import take_body
 
 TEXT = b"text/plain"
@@ -27,6 +27,8 @@ async def read_parts(request: Request, parts: "Parts", max_upload_mb: float) -> 
         RequestError: The body is no form, or it or a part of it is not as it should be.
         ClientDisconnect: It ends before it is complete.
     """
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise EncodedBody("the body has a Content-Encoding, expected a form that is sent as it is")
     kind, parameters = parse_options_header(request.headers.get("Content-Type"))
     if kind != b"multipart/form-data":
         raise BadForm(

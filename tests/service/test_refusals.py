@@ -1,6 +1,7 @@
 """Whatever a client sends: an answer in the envelope, never a 500."""
 
 import asyncio
+import gzip
 import os
 import random
 import sys
@@ -37,6 +38,7 @@ def part(name, content, *, file=False, raw_name=None):
 IMAGE = part("image", PICTURE, file=True)
 MODEL = part("model", b"skin")
 END = b"--edge--\r\n"
+FORM = {"Content-Type": "multipart/form-data; boundary=edge"}
 
 
 def post(client, body, content_type="multipart/form-data; boundary=edge", path="/classify"):
@@ -130,6 +132,26 @@ def test_a_bad_form_is_refused(client, body, status, code):
 )
 def test_a_body_that_is_no_form_is_refused(client, content_type):
     refused(post(client, IMAGE + MODEL + END, content_type), 400, "bad_request")
+
+
+@pytest.mark.parametrize("path", ["/classify", "/classify_batch"])
+def test_a_compressed_body_is_refused_as_such(client, path):
+    answer = client.post(
+        path,
+        content=gzip.compress(IMAGE + MODEL + END),
+        headers=FORM | {"Content-Encoding": "gzip"},
+    )
+
+    assert "Content-Encoding" in refused(answer, 415, "unsupported")
+    assert answer.headers["Accept-Encoding"] == "identity"
+
+
+def test_a_body_that_is_said_to_be_as_it_is_is_read(client):
+    answer = client.post(
+        "/classify", content=IMAGE + MODEL + END, headers=FORM | {"Content-Encoding": "identity"}
+    )
+
+    assert answer.status_code == 200
 
 
 def test_an_address_in_place_of_the_picture_is_refused_and_not_fetched(client):
