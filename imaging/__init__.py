@@ -17,6 +17,7 @@
     tiff_packed.py    whether its strips and tiles unpack to all of their pixels
     bmp.py            BMP → ImageFile
     icc.py            ICC profiles: colors of other spaces → sRGB
+    complaints.py     what decoders say of damage nowhere but on stderr
     isolation.py      DecoderPool: fragile kinds are decoded in processes of their own
     preprocessing.py  Preprocessing and Placement: picture → model input, and the way back
     gradcam.py        the Grad-CAM formula, one spelling for NumPy and PyTorch

@@ -12,6 +12,7 @@ import gdcm
 import numpy as np
 
 from imaging.codestream import START_OF_SCAN, Codestream, jpeg_segments
+from imaging.complaints import listen
 from imaging.errors import UnreadableImage, UnsupportedImage
 
 SEQUENTIAL, LOSSY, LOSSLESS = (0xC0, 0xC1), (0xC0, 0xC1, 0xC2), (0xC3,)
@@ -72,9 +73,10 @@ def _segment(marker: int, body: bytes) -> bytes:
 
 
 def _by_opencv(source: bytes) -> np.ndarray:
-    pixels = cv2.imdecode(np.frombuffer(source, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise UnreadableImage("damaged pixel data (JPEG)")
+    data = np.frombuffer(source, np.uint8)
+    pixels, loss = listen(lambda: cv2.imdecode(data, cv2.IMREAD_UNCHANGED))
+    if pixels is None or loss:
+        raise _damaged(loss)
     return pixels
 
 
@@ -101,10 +103,15 @@ def _by_gdcm(source: bytes, stream: Codestream) -> np.ndarray:
     encoded = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
     encoded.SetValue(fragments.__ref__())
     decoded = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
-    if not codec.Decode(encoded, decoded):
-        raise UnreadableImage("damaged pixel data (JPEG)")
+    done, loss = listen(lambda: codec.Decode(encoded, decoded))
+    if not done or loss:
+        raise _damaged(loss)
     # GDCM's wrapper hands bytes out as text.
     content = decoded.GetByteValue().GetBuffer().encode("utf-8", "surrogateescape")
     count = stream.height * stream.width * stream.components  # one byte less where that is odd
     codes = np.frombuffer(content, np.uint8 if bits == 8 else np.uint16, count)
     return codes.reshape(stream.height, stream.width, *((3,) if color else ()))
+
+
+def _damaged(loss: str) -> UnreadableImage:
+    return UnreadableImage(f"damaged pixel data (JPEG){loss and f': {loss}'}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from imaging import icc
 from imaging.codestream import START_OF_SCAN, Codestream, jpeg_segments
+from imaging.complaints import listen
 from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage, WindowNotFound
 from imaging.image import Facts, ImageFile, Window
 
@@ -221,10 +222,13 @@ def _decode(
     profile: bytes | None,
 ) -> np.ndarray:
     """Decode to uint8, gray (H, W) or sRGB (H, W, 3), and turn upright."""
+    source = np.frombuffer(data, np.uint8)
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        pixels, loss = listen(lambda: cv2.imdecode(source, cv2.IMREAD_UNCHANGED))
     except cv2.error as error:
         raise UnreadableImage(f"a damaged {kind.upper()}") from error
+    if loss:
+        raise UnreadableImage(f"a damaged {kind.upper()}: {loss}")
     if pixels is None or pixels.shape[:2] != shape:
         raise UnreadableImage(f"a damaged {kind.upper()}")
     if transparent is not None:
