@@ -392,7 +392,7 @@ class TrainingRun:
             table = entries.get(section)
             if isinstance(table, dict) and isinstance(file := table.get(key), str) and file:
                 table[key] = str((path.parent / file).resolve())
-        return _build(cls, entries, path.name)
+        return _build(cls(name=""), entries, path.name)
 
 
 def _override(entries: dict[str, Any], setting: str) -> None:
@@ -411,9 +411,9 @@ def _override(entries: dict[str, Any], setting: str) -> None:
     entries[last] = value
 
 
-def _build(kind: Any, entries: Mapping[str, Any], where: str) -> Any:
-    """Build a settings dataclass; unknown entries and wrong types stop the run."""
-    types = get_type_hints(kind)
+def _build(usual: Any, entries: Mapping[str, Any], where: str) -> Any:
+    """The usual settings with some entries changed; unknown ones and wrong types stop the run."""
+    types = get_type_hints(type(usual))
     values = {}
     for name, value in entries.items():
         if name not in types:
@@ -422,13 +422,10 @@ def _build(kind: Any, entries: Mapping[str, Any], where: str) -> Any:
         if dataclasses.is_dataclass(types[name]):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{where}: {name} is a section, found {value!r}")
-            values[name] = _build(types[name], value, f"{where} [{name}]")
+            values[name] = _build(getattr(usual, name), value, f"{where} [{name}]")
         else:
             values[name] = _convert(types[name], value, f"{where}: {name}")
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise ConfigError(f"{where}: {error}") from error
+    return dataclasses.replace(usual, **values)
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:

@@ -196,6 +196,8 @@ def check(run: TrainingRun) -> None:
             raise ConfigError(
                 f"loss.{name} is set, but loss.name = {run.loss.name!r}: it would have no effect"
             )
+    if not run.crt.epochs and run.crt != StageSettings(epochs=0):
+        raise ConfigError("[crt] is set, but crt.epochs = 0: it would have no effect")
     fixed = family_of(run.network.backbone).input_size
     sizes = {"input.size": run.input.size}
     sizes |= {f"{stage.name}.size": preprocessing_of(run, stage).size for stage in stages_of(run)}

@@ -54,6 +54,16 @@ def test_what_the_file_leaves_out_has_its_default(tmp_path):
     assert load(tmp_path, "").name == "run"  # that of the file
 
 
+def test_one_entry_of_a_section_leaves_the_others_at_that_sections_defaults(tmp_path):
+    usual = load(tmp_path, "")
+    turned = load(tmp_path, "", "views.rotation=180", "crt.learning_rate=0.01")
+
+    assert turned.views == replace(usual.views, rotation=180.0)
+    assert turned.views.flip_horizontal
+    assert turned.crt == replace(usual.crt, learning_rate=0.01)
+    assert [stage.name for stage in stages_of(turned)] == ["stage1"]
+
+
 def test_files_of_a_run_lie_beside_it(tmp_path):
     run = load(tmp_path, FULL)
 
@@ -330,6 +340,7 @@ def test_what_a_card_would_say_is_what_was_trained(tmp_path):
         ("attention.box_scale=0", "attention.box_scale = 0.0: expected above 0"),
         ("loss.gamma=2", "loss.gamma is set, but loss.name = 'cross_entropy': it would have no"),
         ("loss.name=class_balanced \nloss.beta=1", "loss.beta = 1.0: expected 0 to below 1"),
+        ("crt.learning_rate=0.01", "[crt] is set, but crt.epochs = 0: it would have no effect"),
         ("crt.schedule=step", "crt.schedule = 'step': expected constant, cosine"),
         ("stage2.epochs=0", "stage2.epochs = 0: expected 1 or more"),
         ("stage1.patience=0", "stage1.patience = 0: expected 1 or more"),
