@@ -2,6 +2,7 @@
 
 from models.card import ModelCard
 from training.config import TrainingRun
+from training.data.layouts import group_of
 from training.data.splits import PARTS
 from training.figures_page import markdown
 from training.stability import stability_markdown
@@ -80,7 +81,7 @@ def card_page(card: ModelCard, run: TrainingRun) -> str:
         run=run,
         input=card.preprocessing,
         together=f"All pictures of one {group} are in one list."
-        if (group := run.data.group_column.removesuffix("_id"))
+        if (group := group_of(run.data))
         else "Every picture stands for itself in the lists.",
         rebuild=f" To make it again:\n\n{run.model.rebuild}" if run.model.rebuild else "",
         terms=" The terms are in `LICENSE`, in this folder." if run.model.license_file else "",

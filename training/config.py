@@ -28,8 +28,8 @@ class DataSettings:
         boxes: CSV with one row a box, `image,x,y,w,h` in picture pixels; "" for none.
         image_column: Column with the picture's path below `images`.
         label_column: Column with the label.
-        group_column: Column that tells which pictures must stay together (patient, lesion); ""
-            where every picture stands for itself.
+        group_column: Column of the manifest that tells which pictures must stay together
+            (patient, lesion); "" where every picture stands for itself.
         labels: Class names in the order of the logits; empty: those of the manifest, sorted.
         merge: Labels that count as another one: `{active_and_latent_tb = "latent_tb"}`.
         split: CSV `image,split` that lists train, validation and test; made by the first run and

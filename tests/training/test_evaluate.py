@@ -278,3 +278,11 @@ def test_a_page_promises_no_terms_commands_or_patients_that_are_not_there(tmp_pa
     assert "Every picture stands for itself" in bare
     assert "The terms are in `LICENSE`" in full
     assert "All pictures of one patient are in one list" in full
+
+
+@pytest.mark.parametrize(
+    ("layout", "words"),
+    [("folders", "Every picture stands for itself"), ("isic2018", "All pictures of one lesion")],
+)
+def test_a_page_says_what_stays_together_in_a_published_layout(tmp_path, layout, words):
+    assert words in page("stage1", f"data.layout = '{layout}'", tmp_path)

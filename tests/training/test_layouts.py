@@ -118,6 +118,12 @@ def test_a_folder_per_class_is_a_data_set(tmp_path):
     assert named == [("cat/1.png", 0), ("cat/deep/2.JPG", 0), ("dog/3.dcm", 1)]
 
 
+@pytest.mark.parametrize("layout", ["folders", "isic2018", "rsna"])
+def test_patients_named_where_no_layout_reads_them_are_not_torn_apart_in_silence(tmp_path, layout):
+    with pytest.raises(ConfigError, match=r"group_column is set, but layout = .* no effect"):
+        load(tmp_path, layout, group_column="patient")
+
+
 @pytest.mark.parametrize(
     ("name", "header"),
     [

@@ -38,11 +38,16 @@ def load_samples(data: DataSettings, *, complete: bool = True) -> SampleList:
         complete: Whether every label has to have pictures.
 
     Raises:
-        ConfigError: There is no such layout.
+        ConfigError: There is no such layout, or it has no columns to group by.
         DataError: A file, column, picture or label is missing, listed twice or unknown.
     """
     if data.layout not in LAYOUTS:
         raise ConfigError(f"layout {data.layout!r}: expected {', '.join(LAYOUTS)}")
+    if data.group_column and data.layout != "manifest":
+        raise ConfigError(
+            f"group_column is set, but layout = {data.layout!r}: it would have no effect; name the "
+            "groups in a CSV of the layout 'manifest'"
+        )
     usual_images, read = LAYOUTS[data.layout]
     images = Path(data.root) / (data.images or usual_images)
     listed = list(read(data, images))
@@ -85,6 +90,11 @@ def load_samples(data: DataSettings, *, complete: bool = True) -> SampleList:
     if strangers := sorted(set(boxes) - seen):
         raise DataError(f"{data.boxes}: boxes for {strangers[0]}, which is not listed")
     return SampleList(labels, tuple(samples))
+
+
+def group_of(data: DataSettings) -> str:
+    """What the pictures of a group show, such as "patient"; "" where each stands for itself."""
+    return "lesion" if data.layout == "isic2018" else data.group_column.removesuffix("_id")
 
 
 def manifest(data: DataSettings, images: Path) -> Iterator[Listed]:
