@@ -29,6 +29,11 @@ def read_rows(path: Path, *columns: str) -> Iterator[dict[str, str]]:
                 empty = False
                 if any(row[column] is None for column in columns):
                     raise DataError(f"{path.name}, line {reader.line_num}: too few values")
+                if any(row.pop(None, [])):  # empty ones, as spreadsheets leave them, say nothing
+                    raise DataError(
+                        f"{path.name}, line {reader.line_num}: too many values; quote what has a "
+                        "comma, and write numbers with a point"
+                    )
                 yield row
             if empty:
                 raise DataError(f"{path.name}: no rows")
