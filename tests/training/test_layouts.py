@@ -179,6 +179,7 @@ MANIFEST_MISTAKES = {
     "image,label\n1.png,sick, very\n": r"labels\.csv, line 2: too many values; quote what has",
     'image,label\n1.png,"sick\n' + 200_000 * "x": r"labels\.csv, line \d+: field larger",
     "image,label\n1.png,sick\n3.png,\n": r"labels\.csv, line 3: no label",
+    "image,label\n\n\n1.png,sick\n\n3.png,\n": r"labels\.csv, line 6: no label",
 }
 
 
@@ -230,6 +231,7 @@ BOX_MISTAKES = {
     "image,x,y,w,h\n1.png,1,2,0,4\n": r"boxes\.csv, line 2: w and h must be above 0, found 0\.0",
     "image,x,y,w,h\n1.png,1,2,nan,4\n": r"boxes\.csv, line 2: w and h must be above 0",
     "image,x,y,w,h\n1.png,1,2,3,4\n1.png,1,two,3,4\n": r"boxes\.csv, line 3: .* must be numbers",
+    "image,x,y,w,h\n\n\n1.png,1,2,0,4\n": r"boxes\.csv, line 4: w and h must be above 0",
     "image,x,y,w\n1.png,1,2,3\n": r"boxes\.csv: no column h",
     "image,x,y,w,h\n1.png,1,5,2,5,3,5,4,5\n": r"boxes\.csv, line 2: .* numbers with a point",
 }

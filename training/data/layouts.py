@@ -8,7 +8,7 @@ import numpy as np
 
 from training.config import DataSettings
 from training.data.samples import Sample, SampleList
-from training.data.tables import box_of, read_boxes, read_rows
+from training.data.tables import box_of, numbered_rows, read_boxes, read_rows
 from training.errors import ConfigError, DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
@@ -100,8 +100,7 @@ def group_of(data: DataSettings) -> str:
 def manifest(data: DataSettings, images: Path) -> Iterator[Listed]:
     """One CSV row a picture; columns as the run names them."""
     wanted = [data.image_column, data.label_column, *filter(None, [data.group_column])]
-    rows = read_rows(Path(data.root) / data.manifest, *wanted)
-    for number, row in enumerate(rows, start=2):
+    for number, row in numbered_rows(Path(data.root) / data.manifest, *wanted):
         if empty := [column for column in wanted if not row[column]]:
             raise DataError(f"{data.manifest}, line {number}: no {empty[0]}")
         name = row[data.image_column]
@@ -177,7 +176,7 @@ def rsna(data: DataSettings, images: Path) -> Iterator[Listed]:
     boxes: dict[str, list[list[float]]] = {name: [] for name in labels}
     table = root / "stage_2_train_labels.csv"
     columns = ("patientId", "x", "y", "width", "height", "Target")
-    for number, row in enumerate(read_rows(table, *columns), start=2):
+    for number, row in numbered_rows(table, *columns):
         if row["patientId"] not in boxes:
             raise DataError(f"{table.name}, line {number}: a film without class")
         if row["Target"] == "1":

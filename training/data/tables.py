@@ -10,8 +10,8 @@ import numpy as np
 from training.errors import DataError
 
 
-def read_rows(path: Path, *columns: str) -> Iterator[dict[str, str]]:
-    """Rows of a CSV that must have certain columns and at least one row.
+def numbered_rows(path: Path, *columns: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Rows of a CSV that must have certain columns and at least one row, each with its line.
 
     Raises:
         DataError: It cannot be read, is empty, or lacks a column.
@@ -34,7 +34,7 @@ def read_rows(path: Path, *columns: str) -> Iterator[dict[str, str]]:
                         f"{path.name}, line {reader.line_num}: too many values; quote what has a "
                         "comma, and write numbers with a point"
                     )
-                yield row
+                yield reader.line_num, row
             if empty:
                 raise DataError(f"{path.name}: no rows")
     except OSError as error:
@@ -45,6 +45,11 @@ def read_rows(path: Path, *columns: str) -> Iterator[dict[str, str]]:
         raise DataError(f"{path.name}, line {reader.line_num}: {error}") from error
 
 
+def read_rows(path: Path, *columns: str) -> Iterator[dict[str, str]]:
+    """The rows of `numbered_rows`, without their lines."""
+    return (row for _, row in numbered_rows(path, *columns))
+
+
 def read_boxes(path: Path) -> dict[str, np.ndarray]:
     """Read `image,x,y,w,h` (picture pixels) into [x0, y0, x1, y1] per picture, float64 (M, 4).
 
@@ -52,7 +57,7 @@ def read_boxes(path: Path) -> dict[str, np.ndarray]:
         DataError: A box is no box: not numbers, or without width or height.
     """
     boxes: dict[str, list[list[float]]] = {}
-    for number, row in enumerate(read_rows(path, "image", "x", "y", "w", "h"), start=2):
+    for number, row in numbered_rows(path, "image", "x", "y", "w", "h"):
         where = f"{path.name}, line {number}"
         boxes.setdefault(row["image"], []).append(
             box_of(where, row["x"], row["y"], row["w"], row["h"])
