@@ -93,6 +93,16 @@ def test_labels_keep_the_order_asked_for_and_pictures_stand_for_themselves(manif
     assert len({item.group for item in samples.samples}) == 3
 
 
+def test_spaces_make_no_other_label_or_patient(manifest):
+    text = "image,label,patient\n1.png,sick ,p1\nmore/2.jpg, sick, p1\n3.png,healthy,p2\n"
+    write(manifest / "labels.csv", text)
+
+    samples = load(manifest, group_column="patient")
+
+    assert samples.labels == ("healthy", "sick")
+    assert [item.group for item in samples.samples] == ["p1", "p1", "p2"]
+
+
 def test_columns_and_files_may_have_other_names(manifest):
     write(manifest / "list.csv", "\ufefffile,finding,note\n2.jpg,sick,,,\n")  # as Excel writes it
 
@@ -175,6 +185,7 @@ MANIFEST_MISTAKES = {
     "image,finding\n1.png,sick\n": r"labels\.csv: no column label; found image, finding",
     "": r"labels\.csv: no column image, label; found",
     "image,label\n": r"labels\.csv: no rows",
+    "image,label\n1.png, \n": r"labels\.csv, line 2: no label",
     "image,label\n1.png\n": r"labels\.csv, line 2: too few values",
     "image,label\n1.png,sick, very\n": r"labels\.csv, line 2: too many values; quote what has",
     'image,label\n1.png,"sick\n' + 200_000 * "x": r"labels\.csv, line \d+: field larger",

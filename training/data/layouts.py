@@ -98,13 +98,17 @@ def group_of(data: DataSettings) -> str:
 
 
 def manifest(data: DataSettings, images: Path) -> Iterator[Listed]:
-    """One CSV row a picture; columns as the run names them."""
+    """One CSV row a picture; columns as the run names them.
+
+    Spaces around a label or group are none of it.
+    """
     wanted = [data.image_column, data.label_column, *filter(None, [data.group_column])]
     for number, row in numbered_rows(Path(data.root) / data.manifest, *wanted):
-        if empty := [column for column in wanted if not row[column]]:
+        told = {column: row[column].strip() for column in wanted}
+        if empty := [column for column in wanted if not told[column]]:
             raise DataError(f"{data.manifest}, line {number}: no {empty[0]}")
         name = row[data.image_column]
-        yield Listed(name, row[data.label_column], row[data.group_column or data.image_column], [])
+        yield Listed(name, told[data.label_column], told.get(data.group_column, name), [])
 
 
 def folders(data: DataSettings, images: Path) -> Iterator[Listed]:
