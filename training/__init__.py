@@ -14,6 +14,7 @@
     run_folder.py    what a run leaves to go on from: settings, lists, digests, checkpoints
     logs.py          what it leaves for people: tables, curves, sheets of overlays
     files.py         files that are complete or not there
+    workers.py       processes that end with the one they work for
     export.py        network → ONNX graph, after comparing it with float64 PyTorch
     calibrate.py     temperature and operating points, from the validation list
     distribution.py  how far pictures lie from the training pictures, for the model to know

@@ -15,6 +15,7 @@ from imaging.cores import available_cores
 from training.data.pictures import read_sample
 from training.data.samples import Sample, SampleList
 from training.errors import DataError, unreadable
+from training.workers import end_with_parent
 
 Result = TypeVar("Result")
 
@@ -71,9 +72,7 @@ def _results(
         return
     # spawned, not forked: a fork of a process that has threads may hang
     context = get_context("spawn")
-    with ProcessPoolExecutor(
-        workers, context, initializer=cv2.setNumThreads, initargs=(1,)
-    ) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
         results = pool.map(call, samples.samples, chunksize=4)
         done = 0
         try:
@@ -87,6 +86,11 @@ def _results(
             ) from error
         finally:  # whoever stops early does not wait for pictures nobody wants
             pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    end_with_parent()
+    cv2.setNumThreads(1)
 
 
 def _call(function: Callable[[Sample, np.ndarray], Result], item: Sample) -> Result | _Unread:

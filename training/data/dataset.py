@@ -15,6 +15,7 @@ from training.data.augmentation import Augmentation, box_corners, lesion_mask
 from training.data.cache import PictureCache
 from training.data.samples import SampleList
 from training.errors import ConfigError
+from training.workers import end_with_parent
 
 
 class Draw(NamedTuple):
@@ -218,7 +219,7 @@ def loader(dataset: PictureDataset, batches: Iterable[list[Draw]], workers: int)
         batch_sampler=batches,  # type: ignore[arg-type]
         collate_fn=dataset.collate,
         num_workers=workers,
-        worker_init_fn=_single_threaded,
+        worker_init_fn=_start_worker,
         persistent_workers=workers > 0,
         multiprocessing_context="forkserver" if workers else None,
         generator=torch.Generator(),  # else it draws from the one that dropout draws from
@@ -230,6 +231,7 @@ def evaluation_loader(dataset: PictureDataset, batch: int) -> DataLoader:
     return DataLoader(dataset, batch_size=batch, collate_fn=dataset.collate)
 
 
-def _single_threaded(_: int) -> None:
+def _start_worker(_: int) -> None:
+    end_with_parent()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
