@@ -4,6 +4,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import roc_curve
 
+from models.card import DIGITS
 from models.classifier import softmax
 
 
@@ -30,23 +31,25 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
 
 
 def operating_points(labels: np.ndarray, probabilities: np.ndarray) -> list[float]:
-    """Per class, the probability that best tells it from the rest.
+    """Per class, the probability that best tells it from the rest, as probabilities are published.
 
     Best by Youden's index, sensitivity + specificity - 1; halfway between the two pictures that
-    the threshold separates, so that rounding does not move either across.
+    the threshold separates, so that processors that differ do not move either across.
 
     Args:
         labels: True classes, (N,); every class occurs.
         probabilities: Calibrated, (N, C).
 
     Returns:
-        One threshold per class, in (0, 1).
+        One threshold per class, in (0, 1], of `DIGITS` decimals: at 0 all would be found.
     """
     points = []
+    probabilities = probabilities.round(DIGITS)
     for label in range(probabilities.shape[1]):
         scores = probabilities[:, label]
         false_alarms, hits, thresholds = roc_curve(labels == label, scores)
         best = thresholds[1:][np.argmax((hits - false_alarms)[1:])]
-        below = scores[scores < best]
-        points.append(float((best + (below.max() if below.size else 0.0)) / 2))
+        below = scores[scores < best].max(initial=0)
+        halfway = round(float(best + below) / 2, DIGITS)
+        points.append(max(halfway if halfway > below else float(best), 10**-DIGITS))
     return points

@@ -3,6 +3,8 @@
 import numpy as np
 from scipy.stats import rankdata
 
+from models.card import DIGITS
+
 BINS = 15  # of the calibration error, as in Guo et al. 2017
 
 
@@ -58,7 +60,7 @@ def roc_areas(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def at_operating_points(
     labels: np.ndarray, probabilities: np.ndarray, points: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sensitivity and specificity of "found": a probability at or above the class's point.
+    """Sensitivity and specificity of "found": a probability, as published, at or above the point.
 
     Several classes of a picture may be found, or none; each is judged against the rest.
 
@@ -71,7 +73,7 @@ def at_operating_points(
         Share of a class's pictures in which it is found, and of the others in which it is not, (C,)
         each.
     """
-    found = probabilities >= points
+    found = probabilities.round(DIGITS) >= points
     of_class = labels[:, None] == np.arange(len(points))
     sensitivity = _ratio((found & of_class).sum(0), of_class.sum(0))
     return sensitivity, _ratio((~found & ~of_class).sum(0), (~of_class).sum(0))

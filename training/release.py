@@ -169,7 +169,7 @@ def calibrated(card: ModelCard, classifier: Classifier, validation: SampleList) 
     logits = np.log(results.probabilities.clip(1e-300))
     temperature = round(fit_temperature(results.truth, logits), 4)
     probabilities = softmax(logits / temperature)
-    points = [round(point, 6) for point in operating_points(results.truth, probabilities)]
+    points = operating_points(results.truth, probabilities)
     return replace(
         card,
         temperature=temperature,

@@ -104,6 +104,16 @@ def test_sensitivity_and_specificity_at_the_operating_points_are_those_of_scikit
     assert not np.isnan(without[1]).any()
 
 
+def test_what_is_found_on_a_list_is_what_the_service_finds():
+    scores = np.array([[0.3000004, 0.6999996], [0.2999996, 0.7000004], [0.2999994, 0.7000006]])
+    points = np.array([0.3, 0.700001])
+
+    sensitivity, specificity = metrics.at_operating_points(np.array([0, 0, 1]), scores, points)
+
+    assert sensitivity.tolist() == [1, 1]
+    assert specificity.tolist() == [1, 1]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_calibration_error_is_that_of_its_definition(seed):
     labels, scores = answers(seed, count=300)
@@ -269,3 +279,26 @@ def test_operating_points_reach_the_best_youden_index_of_scikit_learn(seed, leve
         # halfway between the two neighbours: rounding moves neither across
         assert np.abs(scores[:, label] - point).min() > 1e-9
         assert 0 < point < 1
+
+
+@pytest.mark.parametrize(
+    ("rare", "others", "point"),
+    [
+        (3e-7, 1e-7, 1e-6),  # as published, both are 0: never found, not always
+        (1e-6, 1e-7, 1e-6),
+        (4e-6, 2e-6, 3e-6),
+        (3e-6, 2e-6, 3e-6),  # nothing lies between
+        (1.0, 0.999999, 1.0),
+    ],
+)
+def test_an_operating_point_tells_apart_what_is_published_apart(rare, others, point):
+    labels = np.array([0, 0, 0, 1, 1])
+    column = np.array([others] * 3 + [rare] * 2)
+
+    points = operating_points(labels, np.stack([1 - column, column], 1))
+
+    assert points[1] == pytest.approx(point, abs=1e-12)
+    assert points[1] == round(points[1], 6)
+    found = metrics.at_operating_points(labels, np.stack([1 - column, column], 1), np.array(points))
+    assert found[1][1] == 1
+    assert found[0][1] == float(rare >= 1e-6)
