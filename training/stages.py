@@ -175,6 +175,7 @@ def check(run: TrainingRun) -> None:
         "network.batch_norm": (run.network.batch_norm, ("frozen", "train")),
         "network.map_layer": (run.network.map_layer, ("last", "previous")),
         "augmentation.border": (run.augmentation.border, ("reflect", "black", "either")),
+        "views.border": (run.views.border, ("reflect", "black", "either")),
         "stage1.schedule": (run.stage1.schedule, ("constant", "cosine")),
         "stage2.schedule": (run.stage2.schedule, ("constant", "cosine")),
         "crt.schedule": (run.crt.schedule, ("constant", "cosine")),
@@ -209,7 +210,7 @@ def check(run: TrainingRun) -> None:
 
 def ranges(run: TrainingRun) -> list[tuple[str, bool, str]]:
     """Settings that are numbers or names: which, whether it is fine, what is expected."""
-    zoom, loss, attention = run.augmentation.zoom, run.loss, run.attention
+    loss, attention = run.loss, run.attention
     at_least_0, positive, some = "at least 0", "above 0", "1 or more"
     checked = [
         ("name", re.fullmatch(r"[^./\\][^/\\]*", run.name) is not None, "a folder's name"),
@@ -224,8 +225,6 @@ def ranges(run: TrainingRun) -> list[tuple[str, bool, str]]:
         ("attention.lam", 0 <= attention.lam < inf, at_least_0),
         ("attention.outside_slope", 0 <= attention.outside_slope < inf, at_least_0),
         ("attention.box_scale", 0 < attention.box_scale < inf, positive),
-        ("augmentation.zoom", 0 < zoom[0] <= zoom[1] < inf, "above 0, smallest first"),
-        ("augmentation.aspect", 1 <= run.augmentation.aspect < inf, some),
         ("mixup.alpha", 0 <= run.mixup.alpha < inf, at_least_0),
         ("sampler.batch", run.sampler.batch >= 1, some),
         ("sampler.k", run.sampler.k >= 1, some),
@@ -239,6 +238,11 @@ def ranges(run: TrainingRun) -> list[tuple[str, bool, str]]:
         ("crt.epochs", run.crt.epochs >= 0, at_least_0),
     ]
     for section, augmentation in (("augmentation", run.augmentation), ("views", run.views)):
+        low, high = augmentation.zoom
+        checked += [
+            (f"{section}.zoom", 0 < low <= high < inf, "above 0, smallest first"),
+            (f"{section}.aspect", 1 <= augmentation.aspect < inf, some),
+        ]
         for name in AMOUNTS:
             amount = getattr(augmentation, name)
             checked.append((f"{section}.{name}", 0 <= amount < inf, at_least_0))
