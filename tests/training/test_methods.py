@@ -19,7 +19,13 @@ from tests.training.tiny import (
     tiny_network,
     tiny_pictures,
 )
-from training.config import AttentionSettings, PretrainingSettings, SamplerSettings, TrainingRun
+from training.config import (
+    AttentionSettings,
+    NetworkSettings,
+    PretrainingSettings,
+    SamplerSettings,
+    TrainingRun,
+)
 from training.data.dataset import Batch
 from training.data.samplers import Plain
 from training.errors import ConfigError
@@ -409,12 +415,17 @@ def written(folder: Path, settings: dict) -> Path:
     return path
 
 
+TRAINED_NORM = NetworkSettings(batch_norm="train")
+
+
 @pytest.mark.parametrize(
     ("name", "changed", "batch", "words"),
     [
         ("proco", {}, 12, "proco.queue = 16: expected a multiple of the batch, 12"),
         ("moco", {}, 32, "pretraining.queue = 16: expected a multiple of the batch, 32"),
         ("ecl", {"devices": 3}, 8, "a batch of 8 pictures cannot be shared by 3"),
+        ("ecl", {"network": TRAINED_NORM}, 1, "batch norm of what is compared needs 2"),
+        ("moco", {"network": TRAINED_NORM, "devices": 4}, 4, "for 4 process(es): batch norm"),
         (
             "deep_pneumonia",
             {"deep_pneumonia": DeepPneumoniaSettings(lesion_free=("healthy",))},

@@ -158,6 +158,11 @@ class Method(nn.Module, ABC):
         """
         if cls.two_views and batch % run.devices:
             raise ConfigError(f"a batch of {batch} pictures cannot be shared by {run.devices}")
+        if cls.two_views and batch < 2 * run.devices and run.network.batch_norm != "frozen":
+            raise ConfigError(
+                f"a batch of {batch} pictures for {run.devices} process(es): batch norm of what is "
+                'compared needs 2 in each, or network.batch_norm = "frozen"'
+            )
 
     def with_attention(
         self, batch: Batch, activations: Tensor, losses: dict[str, Tensor]
