@@ -87,7 +87,7 @@ def export(
     loaded = load_run(run, data, boxes, settings)
     trained = folder or WORK / "runs" / loaded.name
     card = release(loaded, trained, models, stage=stage, with_stability=stability)
-    typer.echo(f"{models / card.name}: sha256 {card.sha256}")
+    typer.echo(f"{models / card.name}: {card.training['stage']}, sha256 {card.sha256}")
 
 
 @one_line_errors()

@@ -1,6 +1,7 @@
 """A trained run → models/<name>/: graph, calibrated card, figures, a page for people, licence."""
 
 import hashlib
+import logging
 import shutil
 from dataclasses import asdict, replace
 from importlib import metadata
@@ -29,6 +30,8 @@ from training.report import plot_reliability
 from training.run_folder import check_trained
 from training.stability import stability
 from training.stages import network_of, preprocessing_of, split_of, stages_of
+
+LOG = logging.getLogger("care")
 
 EXPORT_THREADS = 2
 FILES = ("LICENSE", "README.md", "distribution.npz", "reliability.svg", "model.onnx", "card.json")
@@ -145,7 +148,7 @@ def with_distribution(
 def load_checkpoint(
     run: TrainingRun, folder: Path, stage: str | None, *, classes: int
 ) -> tuple[str, Network]:
-    """The best network of a stage; of the last finished one if None.
+    """The best network of a stage; of the last finished one if None, which is told if more follow.
 
     Raises:
         ConfigError: The stage is not there, or not finished.
@@ -155,6 +158,13 @@ def load_checkpoint(
     if not finished or (stage is not None and stage not in finished):
         wanted = stage or "any stage"
         raise ConfigError(f"{folder}: no finished checkpoint of {wanted}; run care train first")
+    if stage is None and finished[-1] != stages[-1].name:
+        LOG.warning(
+            "%s: %s is not finished, this is the network of %s; care train goes on with the rest",
+            folder,
+            stages[-1].name,
+            finished[-1],
+        )
     stage = stage or finished[-1]
     state = load_state(folder / f"{stage}.safetensors")
     network = network_of(run, classes)

@@ -1,8 +1,11 @@
-"""How a model's files come into its folder."""
+"""Which network becomes a model, and how its files come into its folder."""
 
 from pathlib import Path
 
-from training.release import FILES, put_in_place
+from training.config import ControlSettings, TrainingRun
+from training.release import FILES, load_checkpoint, put_in_place
+from training.run_folder import save_weights
+from training.stages import network_of
 
 
 def folder_of(path: Path, *names: str) -> Path:
@@ -10,6 +13,23 @@ def folder_of(path: Path, *names: str) -> Path:
     for name in names:
         (path / name).write_text(f"{name} of {path.name}")
     return path
+
+
+def test_a_network_of_a_run_that_was_stopped_is_told_from_that_of_its_last_stage(tmp_path, caplog):
+    run = TrainingRun(name="x", control=ControlSettings(second_stage=True))
+    weights = network_of(run, 2).state_dict()
+    save_weights(weights, tmp_path / "stage1.safetensors")
+    (tmp_path / "stage1.json").touch()
+
+    assert load_checkpoint(run, tmp_path, None, classes=2)[0] == "stage1"
+    assert "stage2 is not finished, this is the network of stage1" in caplog.text
+
+    caplog.clear()
+    load_checkpoint(run, tmp_path, "stage1", classes=2)  # as asked for
+    save_weights(weights, tmp_path / "stage2.safetensors")
+    (tmp_path / "stage2.json").touch()
+    assert load_checkpoint(run, tmp_path, None, classes=2)[0] == "stage2"
+    assert not caplog.text
 
 
 def test_a_model_takes_the_place_of_a_former_one_and_leaves_other_files_alone(tmp_path):
