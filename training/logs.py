@@ -25,7 +25,8 @@ NOT_LOSSES = ("epoch", "validation_mca")
 class RunLog:
     """Steps and epochs of one stage, as CSV and TensorBoard events.
 
-    A resumed stage goes on in the same files; rows of an epoch that was cut short are dropped.
+    A resumed stage goes on in the same files; rows of an epoch that was cut short are dropped, as
+    are those that are damaged.
 
     Args:
         folder: The run's folder.
@@ -38,13 +39,15 @@ class RunLog:
         self.stage = stage
         self.board = SummaryWriter(folder / "tensorboard" / stage, purge_step=epoch)
         self.path = folder / f"{stage}.steps.csv"
-        kept: list[list[str]] = []
+        head, kept = ["epoch", "step", *losses], []
         if self.path.exists():
-            with self.path.open(newline="", encoding="utf-8") as file:
-                kept = [row for row in list(csv.reader(file))[1:] if int(row[0]) <= epoch]
+            # zeros, as a loss of power leaves them, are none of CSV
+            text = self.path.read_text(encoding="utf-8", errors="replace").replace("\0", "")
+            rows = [row for row in csv.reader(text.splitlines()) if len(row) == len(head)]
+            kept = [row for row in rows if row[0].isdecimal() and int(row[0]) <= epoch]
         self.file = self.path.open("w", newline="", encoding="utf-8")
         self.writer = csv.writer(self.file, lineterminator="\n")
-        self.writer.writerows([["epoch", "step", *losses], *kept])
+        self.writer.writerows([head, *kept])
 
     def step(self, epoch: int, step: int, losses: Sequence[float]) -> None:
         """One training step's losses."""

@@ -13,7 +13,7 @@ from imaging.preprocessing import Placement
 from models.classifier import Prediction
 from training.data.cache import PictureCache
 from training.data.samples import Sample
-from training.logs import attention_tiles
+from training.logs import RunLog, attention_tiles
 
 SIDE = 64
 LABELS = ("common", "rare")
@@ -48,3 +48,15 @@ def test_a_sheet_is_colored_as_the_service_colors(peak):
     np.testing.assert_array_equal(tile[WORDS:], expected[WORDS:])
     hot = (tile[WORDS:] != picture[0, WORDS:]).any()
     assert hot == (peak > 1e-6)
+
+
+@pytest.mark.parametrize("damage", [bytes(40), b"\xff\xfe,,\n", b"2,1", b'2,1,"0.', b""])
+def test_a_damaged_log_keeps_no_stage_from_going_on(tmp_path, damage):
+    path = tmp_path / "stage1.steps.csv"
+    path.write_bytes(b"epoch,step,loss\n1,0,0.5\n1,1,0.4\n" + damage)
+
+    log = RunLog(tmp_path, "stage1", ["loss"], 1)
+    log.step(2, 0, [0.3])
+    log.close()
+
+    assert path.read_text() == "epoch,step,loss\n1,0,0.5\n1,1,0.4\n2,0,0.3000000\n"
