@@ -108,6 +108,12 @@ FAMILIES: dict[str, Family] = {
         pooled=False,
         input_size=224,
     ),
+    "regnet": Family(
+        lambda network: nn.Sequential(network.stem, *network.trunk_output),
+        lambda network: nn.Sequential(network.fc),
+    ),
+    "shufflenet": Family(_resnet_features, lambda network: nn.Sequential(network.fc)),
+    "mnasnet": Family(lambda network: network.layers, lambda network: network.classifier),
 }
 
 
@@ -318,15 +324,15 @@ def family_of(backbone: str) -> Family:
     """The family of a torchvision network.
 
     Raises:
-        ConfigError: It is not a CNN whose Grad-CAM this project exports.
+        ConfigError: It is of no family whose Grad-CAM this project exports.
     """
     for prefix, family in FAMILIES.items():
         if backbone.startswith(prefix) or backbone.startswith(f"wide_{prefix}"):
             return family
     raise ConfigError(
         f"backbone {backbone!r} is not supported: expected one torchvision network of the families "
-        f"{', '.join(FAMILIES)}; transformers and networks with auxiliary heads have no single "
-        "last convolutional map behind pooling or flattening"
+        f"{', '.join(FAMILIES)}; transformers and networks with auxiliary or convolutional heads "
+        "have no single last map in front of linear layers, and others are not known here"
     )
 
 

@@ -25,8 +25,9 @@ EVERYDAY = [
     "vgg11",
     "densenet121",
     "convnext_tiny",
+    "shufflenet_v2_x0_5",
 ]
-LONG = ["resnet50", "resnet152", "vgg19", "efficientnet_b0"]
+LONG = ["resnet50", "resnet152", "vgg19", "efficientnet_b0", "regnet_y_400mf", "mnasnet0_5"]
 BACKBONES = [*EVERYDAY, *(pytest.param(name, marks=long) for name in LONG)]
 
 

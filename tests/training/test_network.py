@@ -22,10 +22,18 @@ from training.network import (
     split_features,
 )
 
-SMALL = ["resnet18", "mobilenet_v2", "mobilenet_v3_small", "densenet121"]
+SMALL = ["resnet18", "mobilenet_v2", "mobilenet_v3_small", "densenet121", "shufflenet_v2_x0_5"]
 LARGE = [
     pytest.param(name, marks=pytest.mark.long)
-    for name in ("wide_resnet50_2", "resnext50_32x4d", "efficientnet_b0", "convnext_tiny", "vgg11")
+    for name in (
+        "wide_resnet50_2",
+        "resnext50_32x4d",
+        "efficientnet_b0",
+        "convnext_tiny",
+        "vgg11",
+        "regnet_y_400mf",
+        "mnasnet0_5",
+    )
 ]
 
 
@@ -90,7 +98,8 @@ def test_the_cosine_layer_sees_directions_only():
 
 
 @pytest.mark.parametrize(
-    "backbone", ["vit_b_16", "swin_t", "inception_v3", "googlenet", "squeezenet1_0", "lenet"]
+    "backbone",
+    ["vit_b_16", "swin_t", "inception_v3", "googlenet", "squeezenet1_0", "alexnet", "lenet"],
 )
 def test_a_network_without_one_last_map_is_refused_in_one_sentence(backbone):
     with pytest.raises(ConfigError) as caught:
@@ -98,7 +107,8 @@ def test_a_network_without_one_last_map_is_refused_in_one_sentence(backbone):
 
     sentence = str(caught.value)
     assert repr(backbone) in sentence
-    assert "resnet, resnext, densenet, mobilenet, efficientnet, convnext, vgg" in sentence
+    assert "resnet, resnext, densenet, mobilenet, efficientnet, convnext, vgg, regnet" in sentence
+    assert "and others are not known here" in sentence
     assert "\n" not in sentence
     assert ". " not in sentence
 
