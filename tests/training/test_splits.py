@@ -2,6 +2,7 @@
 
 import csv
 from collections import defaultdict
+from math import inf, nan
 
 import numpy as np
 import pytest
@@ -230,7 +231,8 @@ def test_as_few_folds_as_make_both_shares_whole(validation, test, folds):
 
 
 @pytest.mark.parametrize(
-    ("validation", "test"), [(0.33, 0.1), (0.0, 0.2), (0.5, 0.5), (0.2, -0.2), (1.2, 0)]
+    ("validation", "test"),
+    [(0.33, 0.1), (0.0, 0.2), (0.5, 0.5), (0.2, -0.2), (1.2, 0), (nan, 0.2), (0.2, nan), (inf, 0)],
 )
 def test_impossible_shares_are_refused(validation, test):
     with pytest.raises(ConfigError, match=r"expected multiples of 0\.05"):

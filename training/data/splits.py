@@ -137,11 +137,10 @@ def fewest_folds(validation: float, test: float) -> int:
     Raises:
         ConfigError: They are no multiples of 0.05, or leave nothing to train on.
     """
+    shares = (validation, test)
+    sound = validation > 0 and test >= 0 and validation + test < 1
     for folds in range(2, MOST_FOLDS + 1):
-        whole = all(
-            abs(share * folds - round(share * folds)) < 1e-6 for share in (validation, test)
-        )
-        if whole and validation > 0 and test >= 0 and validation + test < 1:
+        if sound and all(abs(share * folds - round(share * folds)) < 1e-6 for share in shares):
             return folds
     raise ConfigError(
         f"validation {validation} and test {test}: expected multiples of 0.05, validation above 0, "
