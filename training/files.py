@@ -16,7 +16,19 @@ def complete(path: Path) -> Iterator[Path]:
     """
     part = path.with_name(f"{path.name}.{uuid4().hex[:8]}.part")
     try:
-        yield part
-        part.replace(path)
+        with named(path):
+            yield part
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Let an error of the system that names no file, such as of a full disk, name this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise

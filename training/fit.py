@@ -30,7 +30,7 @@ from training.data.dataset import Batch, PictureDataset, evaluation_loader, load
 from training.data.layouts import load_samples
 from training.data.samples import SampleList
 from training.errors import ConfigError
-from training.files import complete
+from training.files import complete, named
 from training.logs import RunLog, attention_sheet, plot_curves, rare_pictures
 from training.losses import make_loss
 from training.methods import Method, Processes, Step, Task
@@ -119,7 +119,8 @@ def run_stages(
             network.renew_classifier(seed=run.seed)
         if not (folder / f"{stage.name}.json").exists():
             pictures = PictureCache.open(samples, preprocessing_of(run, stage), cache)
-            run_stage(StageWork(fabric, network, run, stage, parts, pictures, folder))
+            with named(folder):
+                run_stage(StageWork(fabric, network, run, stage, parts, pictures, folder))
         fabric.barrier()
         network.load_state_dict(load_file(folder / f"{stage.name}.safetensors"))
 

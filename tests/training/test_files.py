@@ -1,5 +1,6 @@
 """Files are complete or not there."""
 
+import errno
 import stat
 
 import pytest
@@ -63,3 +64,12 @@ def test_of_two_files_the_last_named_is_put_in_its_place_first(tmp_path):
         write()
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_with_the_file_that_found_no_room(tmp_path):
+    def write() -> None:
+        with complete(tmp_path / "table.csv"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*table\.csv'"):
+        write()

@@ -1,6 +1,7 @@
 """Whole runs on a small drawn data set: stages, resuming, two processes, the folder they leave."""
 
 import csv
+import errno
 import json
 import resource
 import shutil
@@ -320,6 +321,17 @@ def test_one_class_is_refused_before_anything_is_trained(tmp_path):
     run = TrainingRun.load(lesion_run(data), settings=settings)
     with pytest.raises(ConfigError, match="the only label is 'disc'; expected two or more"):
         train(run, tmp_path / "run", cache=tmp_path / "cache")
+
+
+def test_a_disk_that_is_full_amid_a_stage_is_told_with_the_runs_folder(load, tmp_path, monkeypatch):
+    def full(*_) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(training.fit, "run_stage", full)
+
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        train(load("stage1.epochs=1"), tmp_path / "run", cache=tmp_path / "cache")
+    assert caught.value.filename == str(tmp_path / "run")
 
 
 def test_pictures_that_are_learnt_from_and_measured_on_are_told(tmp_path, caplog):
