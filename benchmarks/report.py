@@ -53,6 +53,7 @@ Each ratio is that of two alternatives measured in one run on one machine; times
 machine. `make bench` measures all of it, `python -m benchmarks.report --only NAME` one section.
 Each section's report says how it was measured, and has all that was printed. A ratio scatters by
 some percent from run to run: so near to its target, it may meet it in one and miss it in the next.
+Between machines it differs by more: [the targets on another one](reports/amd-epyc.md).
 """
 
 
