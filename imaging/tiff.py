@@ -22,10 +22,11 @@ ICC_PROFILE = 34675  # ISO 15076-1, annex B
 WANTED = {
     *(WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, STRIPS, ORIENTATION, SAMPLES),
     *(STRIP_ROWS, STRIP_BYTES, PLANES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, SAMPLE_FORMAT),
+    ICC_PROFILE,
 }
 
-NUMBERS = {1: "u1", 3: "u2", 4: "u4"}
-"""Types of values that are whole numbers, as NumPy names them."""
+NUMBERS = {1: "u1", 3: "u2", 4: "u4", 7: "u1"}
+"""Types of values that are whole numbers, or bytes of any meaning, as NumPy names them."""
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE = 0, 1, 2, 3
 COLORS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1}
@@ -36,7 +37,7 @@ LOWEST_FIRST = 2
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 MOST_PAGES = 10_000
-MOST_VALUES = 1 << 20
+MOST_VALUES = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def open_tiff(data: bytes, max_megapixels: float) -> ImageFile:
     file = still(
         *("tiff", data, width, height, orientation, max_megapixels),
         fragile=True,
-        profile=_profile(data, order),
+        profile=page.values.get(ICC_PROFILE, np.empty(0, np.uint8)).tobytes(),
     )
     parts = _parts(page, width, height, len(data), max_megapixels)
 
@@ -141,17 +142,6 @@ def _page(data: bytes, order: str, at: int) -> _Page:
         places[tag] = place
     (following,) = struct.unpack_from(order + "I", data, at + 2 + 12 * count)
     return _Page(values, places, following)
-
-
-def _profile(data: bytes, order: str) -> bytes:
-    """The ICC profile of the first page; b"" where it has none."""
-    (at,) = struct.unpack_from(order + "I", data, 4)
-    (count,) = struct.unpack_from(order + "H", data, at)
-    for entry in range(at + 2, at + 2 + 12 * count, 12):
-        tag, _, length, place = struct.unpack_from(order + "HHII", data, entry)
-        if tag == ICC_PROFILE:
-            return data[place : place + length]
-    return b""
 
 
 def _count(data: bytes, order: str, page: _Page) -> int:
