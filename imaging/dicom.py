@@ -10,6 +10,7 @@ from imaging.dicom_header import (
     Header,
     check,
     facts,
+    packed,
     read_everything,
     read_header,
 )
@@ -41,21 +42,14 @@ def open_dicom(data: bytes, max_megapixels: float) -> ImageFile:
             error.facts = facts(header)
         raise
     known = facts(header)
-    profile = None if form.photometric in MONOCHROME else icc.other_than_srgb(_profile(header))
+    profile = None
+    if form.photometric not in MONOCHROME:  # PS3.3 C.11.15; an optical path's own is not looked at
+        profile = icc.other_than_srgb(packed(header.dataset, "ICCProfile"))
     return ImageFile(
         known,
         lambda frame, window: _decode(header, form, profile, known.frames, frame, window),
         fragile=header.syntax not in NATIVE or profile is not None,
     )
-
-
-def _profile(header: Header) -> bytes:
-    """The ICC profile of a color picture (PS3.3 C.11.15), not one of an optical path's own.
-
-    b"" where it has none.
-    """
-    held = header.dataset.get_item("ICCProfile") if "ICCProfile" in header.dataset else None
-    return held.value if held is not None and isinstance(held.value, bytes) else b""
 
 
 def _decode(

@@ -207,15 +207,15 @@ def value(dataset: Dataset, keyword: str) -> Any:
         UnreadableImage: pydicom cannot make sense of the bytes.
         ImageTooLarge: Of a numeric or text attribute there are very many.
     """
-    packed = _packed(dataset, keyword)
-    if len(packed) > MOST_BYTES and not keyword.endswith("Sequence") and "Offset" not in keyword:
-        raise ImageTooLarge(f"{keyword} has {len(packed)} bytes, at most {MOST_BYTES} are read")
+    length = len(packed(dataset, keyword))
+    if length > MOST_BYTES and not keyword.endswith("Sequence") and "Offset" not in keyword:
+        raise ImageTooLarge(f"{keyword} has {length} bytes, at most {MOST_BYTES} are read")
     with foreign_errors(f"{keyword} is damaged"):
         return dataset.get(keyword)
 
 
-def _packed(dataset: Dataset, keyword: str) -> bytes:
-    """The bytes of an attribute that no one has asked for yet; else none."""
+def packed(dataset: Dataset, keyword: str) -> bytes:
+    """The bytes of an attribute that is bytes, or that no one has asked for yet; else none."""
     element = dataset.get_item(keyword) if keyword in dataset else None
     return element.value if element and isinstance(element.value, bytes) else b""
 
@@ -257,7 +257,7 @@ def sequence(dataset: Dataset, keyword: str) -> list[Dataset]:
         ImagingError: pydicom cannot make sense of the bytes, or there are too many items.
     """
     most = MOST_ITEMS if keyword.endswith("FunctionalGroupsSequence") else FEW_ITEMS
-    if sum(map(_packed(dataset, keyword).count, ITEM)) > most:
+    if sum(map(packed(dataset, keyword).count, ITEM)) > most:
         raise ImageTooLarge(f"{keyword} has more than {most} items")
     items = value(dataset, keyword)
     return list(items) if items is not None and hasattr(items, "__iter__") else []
