@@ -47,6 +47,16 @@ def test_an_epoch_of_fewer_pictures_is_cut_short():
     assert len(set(pictures(made))) == 20
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("pictures", [8, 20, 52, 60])
+@pytest.mark.parametrize(("whole", "world"), [(False, 1), (False, 6), (True, 1)])
+def test_an_epoch_is_as_long_as_it_says(name, pictures, whole, world):
+    settings = SamplerSettings(name=name, batch=8, p=2, k=4, epoch_pictures=pictures)
+    made = SAMPLERS[name](LABELS, settings, seed=0, world=world, whole=whole)
+
+    assert len(made) == len(list(made)) > 0
+
+
 def test_class_uniform_draws_every_class_equally_often():
     drawn = pictures(sampler("class_uniform", batch=50, epoch_pictures=6000))
 

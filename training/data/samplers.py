@@ -26,6 +26,9 @@ class Sampler(ABC):
         world: How many processes share each batch.
         mixup: Whether and how pictures are mixed.
         whole: Leave out a last batch that is not full.
+
+    Attributes:
+        pictures: How many an epoch has, before its last batch is filled up or left out.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Sampler(ABC):
         self.mixup = mixup or MixUpSettings()
         self.epoch = 0
         self.members = [np.flatnonzero(labels == label) for label in range(int(labels.max()) + 1)]
+        self.pictures = settings.epoch_pictures or len(labels)
         self.least = self.batch if whole else world
 
     @property
@@ -55,7 +59,7 @@ class Sampler(ABC):
         return self.settings.batch
 
     def __len__(self) -> int:
-        return math.ceil((self.settings.epoch_pictures or len(self.labels)) / self.batch)
+        return math.ceil(self.pictures / self.batch)
 
     @abstractmethod
     def draw(self, random: np.random.Generator) -> np.ndarray:
@@ -90,12 +94,15 @@ class Sampler(ABC):
 class Plain(Sampler):
     """Every picture once, shuffled; round after round where an epoch is longer than the list."""
 
+    def __len__(self) -> int:
+        full, remainder = divmod(self.pictures, self.batch)
+        return full + (remainder >= self.least)
+
     def draw(self, random: np.random.Generator) -> np.ndarray:
         """Shuffled rounds, cut to the epoch's pictures."""
-        wanted = self.settings.epoch_pictures or len(self.labels)
-        rounds = math.ceil(wanted / len(self.labels))
+        rounds = math.ceil(self.pictures / len(self.labels))
         order = [random.permutation(len(self.labels)) for _ in range(rounds)]
-        return np.concatenate(order)[:wanted]
+        return np.concatenate(order)[: self.pictures]
 
 
 class ClassUniform(Sampler):
