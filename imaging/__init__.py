@@ -19,6 +19,7 @@
     icc.py            ICC profiles: colors of other spaces → sRGB
     complaints.py     what decoders say of damage nowhere but on stderr
     isolation.py      DecoderPool: fragile kinds are decoded in processes of their own
+    expendable.py     what such a process does first
     preprocessing.py  Preprocessing and Placement: picture → model input, and the way back
     gradcam.py        the Grad-CAM formula, one spelling for NumPy and PyTorch
     overlay.py        heatmap over picture

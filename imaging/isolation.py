@@ -9,7 +9,6 @@ was talked into is ever unpickled here.
 import json
 import os
 import queue
-import resource
 import select
 import signal
 import subprocess
@@ -26,6 +25,7 @@ import numpy as np
 
 from imaging import errors
 from imaging.errors import ImagingError, UnreadableImage
+from imaging.expendable import SPARE_SECONDS, expect_the_worst
 from imaging.image import ImageFile, Voi, Window
 from imaging.reading import open_image, use_one_core
 
@@ -33,9 +33,6 @@ ROOT = Path(__file__).resolve().parent.parent
 
 START_SECONDS = 60
 """How long a worker may take to start; no picture is to blame for that."""
-
-SPARE_SECONDS = 5
-"""How long after its time a worker ends itself, should nobody be left to do it."""
 
 
 class DecoderPool:
@@ -213,11 +210,8 @@ def _error(answer: dict[str, Any]) -> Exception:
 
 def main() -> None:
     """Be a worker: decode what comes on stdin until it ends."""
-    # Only who started this process ends it: signals sent to a whole service would cost an answer.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold a patient's picture
-    _first_to_go()
+    expect_the_worst()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to a whole service, it costs an answer
     use_one_core()
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what decoders print is no answer
@@ -245,14 +239,6 @@ def _answer(job: dict[str, Any], data: bytes, sink: BinaryIO) -> None:
         sink.write(_line({"shape": pixels.shape, "voi": voi and asdict(voi)}))
         sink.write(pixels.data.cast("B"))
     sink.flush()
-
-
-def _first_to_go() -> None:
-    """Where memory runs out, let it be this process that Linux ends, and not the service."""
-    try:
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    except OSError:
-        return
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ First comes what makes the work, then tasks; see workers.py.
 """
 
 import os
-import resource
 import select
 import signal
 import sys
@@ -13,14 +12,12 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
-SPARE_SECONDS = 5
-"""How long after its time a worker ends itself, should nobody be left to do it."""
+from imaging.expendable import SPARE_SECONDS, expect_the_worst
 
 
 def main() -> None:
     """Work until nobody is left to work for."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to handle
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold a patient's picture
+    expect_the_worst()
     descriptor = int(sys.argv[1])
     threading.Thread(target=_leave_with_parent, args=(descriptor,), daemon=True).start()
     connection = Connection(descriptor)

@@ -3,7 +3,9 @@
 Pictures come from anywhere and decoders are native code: a file can end its process, or keep it for
 ever. Each worker has a pipe of its own and one task at a time, so that it is always known whose
 fault an end was, and no lock that a dying process holds can stop the others - which is what the
-pools one could install share.
+pools one could install share. Answers are pickled: a worker runs as the person who scores, so who
+took it over would win nothing by them; a service, which strangers send files to, has
+imaging/isolation.py.
 """
 
 import os
