@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import typer
 
@@ -44,13 +45,13 @@ def one_line_errors() -> Iterator[None]:
         raise typer.Exit(130) from None  # 128 + SIGINT, as shells have it
 
 
-def not_installed(library: str) -> None:
+def not_installed(library: str) -> NoReturn:
     """Say how a library gets here and exit with code 2."""
     extra = EXTRAS[library]
     fail(f"{library} is not installed; in the checkout: pip install --editable '.[{extra}]'")
 
 
-def fail(problem: str) -> None:
+def fail(problem: str) -> NoReturn:
     """Print what is wrong and exit with code 2."""
     typer.echo(f"care: {problem}", err=True)
     raise typer.Exit(2)

@@ -57,8 +57,8 @@ class Counts:
 
 
 @dataclass(slots=True)
-class Place:
-    """A row, and where its file is.
+class Ranked:
+    """A row of a ranking, and its file.
 
     Attributes:
         number: Its number in the table, counted from 1.
@@ -82,8 +82,8 @@ class Ranking:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._heap: list[tuple[float, int, Place]] = []
-        self._contents: dict[str, Place] = {}
+        self._heap: list[tuple[float, int, Ranked]] = []
+        self._contents: dict[str, Ranked] = {}
 
     def offer(self, score: float, number: int, file: File, row: Row) -> None:
         """Take a row in if it is high enough; of rows with the same content only the first."""
@@ -96,18 +96,18 @@ class Ranking:
             return
         if full and score == self._heap[0][0]:
             return
-        place = Place(number, file, row)
+        ranked = Ranked(number, file, row)
         if full:
-            _, _, gone = heapq.heapreplace(self._heap, (score, -number, place))
+            _, _, gone = heapq.heapreplace(self._heap, (score, -number, ranked))
             self._contents.pop(gone.row.get("sha256") or "", None)
         else:
-            heapq.heappush(self._heap, (score, -number, place))
+            heapq.heappush(self._heap, (score, -number, ranked))
         if content:
-            self._contents[content] = place
+            self._contents[content] = ranked
 
-    def places(self) -> list[Place]:
+    def rows(self) -> list[Ranked]:
         """Those there are, the highest first."""
-        return [place for _, _, place in sorted(self._heap, reverse=True)]
+        return [ranked for _, _, ranked in sorted(self._heap, reverse=True)]
 
 
 @dataclass(slots=True)

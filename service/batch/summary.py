@@ -23,10 +23,9 @@ from service.batch.errors import BatchError
 from service.batch.evidence import OVERLAY, drawn_as, explained
 from service.batch.files import File, read
 from service.batch.job import Job, digest
-from service.batch.places import Remote
-from service.batch.places import place as at
+from service.batch.places import Place, place
 from service.batch.scorer import Engine
-from service.batch.statistics import Counts, Place, Reason, Statistics
+from service.batch.statistics import Counts, Ranked, Reason, Statistics
 
 PAGE = Path(__file__).parent / "page"
 
@@ -60,7 +59,7 @@ class Ran:
     engine: Engine
 
 
-def check_page(path: Path | Remote) -> None:
+def check_page(path: Place) -> None:
     """Refuse a page that could not be written in the end.
 
     Raises:
@@ -75,7 +74,7 @@ def check_page(path: Path | Remote) -> None:
 
 def write_page(
     path: Path,
-    drawn: Path | Remote,
+    drawn: Place,
     counts: Counts,
     statistics: Statistics,
     ran: Ran,
@@ -109,7 +108,7 @@ def write_page(
     environment.filters |= FILTERS
     style = (PAGE / "summary.css").read_text(encoding="utf-8")
     pictures = _pictures(statistics, ran.engine, job, card, drawn)
-    slowest = [(place, _look(place)) for place in statistics.slowest.places()]
+    slowest = [(one, _look(one)) for one in statistics.slowest.rows()]
     options = job.options(card)
     content = environment.get_template("summary.html").render(
         style=Markup(style),
@@ -150,34 +149,34 @@ def _spoken(
 
 
 def _pictures(
-    statistics: Statistics, engine: Engine, job: Job, card: ModelCard, drawn: Path | Remote
+    statistics: Statistics, engine: Engine, job: Job, card: ModelCard, drawn: Place
 ) -> dict[tuple[str, str], str]:
     """Overlays of the highest scores, by digest and label, as addresses that hold the picture.
 
     What was drawn anyway is used; the rest is drawn now, from files that may have gone or changed
     in the meantime. Then there is none.
     """
-    places: dict[tuple[str, str], Path | Remote] = {}
+    kept_at: dict[tuple[str, str], Place] = {}
     files: dict[str, File] = {}
     draw: dict[str, tuple[str, ...]] = {}
     again = replace(job, overlays=True, captures=False, draw=draw, kept=str(drawn))
     for label, scores in statistics.labels.items():
-        for one in scores.highest.places():
+        for one in scores.highest.rows():
             content = one.row["sha256"]
             if job.overlays and label in explained(one.row, job, card):
-                kept, how = at(job.kept), job
+                kept, how = place(job.kept), job
             else:
                 kept, how = drawn, again
                 files[content] = one.file
                 draw[content] = (*draw.get(content, ()), label)
-            places[content, label] = kept / (content + drawn_as(label, OVERLAY, how))
+            kept_at[content, label] = kept / (content + drawn_as(label, OVERLAY, how))
     if files:
         for _ in engine(files.values(), again, None):
             pass
-    return {key: _address(path) for key, path in places.items() if path.exists()}
+    return {key: _address(path) for key, path in kept_at.items() if path.exists()}
 
 
-def _address(path: Path | Remote) -> str:
+def _address(path: Place) -> str:
     content = encode(shrink(read_image(path.read_bytes()), PICTURE_SIDE), "webp")
     return f"data:image/webp;base64,{base64.b64encode(content).decode()}"
 
@@ -190,13 +189,13 @@ class _Known:
     words: str
 
 
-def _look(place: Place) -> _Known | None:
+def _look(ranked: Ranked) -> _Known | None:
     """Look at a file once more; None if it cannot be read or has changed. Decodes nothing."""
     try:
-        data = read(place.file)
+        data = read(ranked.file)
     except ImagingError:
         return None
-    if hashlib.sha256(data).hexdigest() != place.row.get("sha256"):
+    if hashlib.sha256(data).hexdigest() != ranked.row.get("sha256"):
         return None
     try:
         facts = open_image(data).facts

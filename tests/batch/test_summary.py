@@ -228,7 +228,7 @@ def test_what_is_gathered_does_not_grow_with_the_table(job: Job):
     assert len(reasons) == REASONS + 1
     assert sum(reason.count for reason in reasons.values()) == 20_000
     assert all(len(reason.rows) <= EXAMPLES for reason in reasons.values())
-    assert len(statistics.slowest.places()) == SLOWEST
+    assert len(statistics.slowest.rows()) == SLOWEST
 
 
 def test_every_code_that_a_row_can_have_is_explained():
