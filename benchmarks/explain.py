@@ -22,7 +22,7 @@ from benchmarks.measure import Ratio, growth, interleaved, ratio_table, show
 from benchmarks.usual import UsualStack
 from models.store import load_card, shipped_models
 from service.answers import explanation
-from service.forms import ExplainOptions
+from service.options import ExplainOptions
 from service.reading_room import ReadingRoom
 from service.settings import Settings
 

@@ -6,6 +6,7 @@ ImagingError                code
 ├── UnsupportedImage        unsupported    a valid file of a kind this project does not read
 ├── ImageTooLarge           too_large      more pixels than may be decoded
 ├── UnsuitableImage         not_suitable   a valid picture that the model was not made for
+├── UnidentifiedImage       bad_option     a DICOM file that none could refer to, where one is to
 ├── FrameNotFound           bad_option     the frame asked for is not in the file
 └── WindowNotFound          bad_option     the window asked for is not in the file
 """
@@ -66,6 +67,12 @@ class UnsuitableImage(ImagingError):
     """A valid picture that the model was not made for, such as a knee sent to a chest model."""
 
     code = "not_suitable"
+
+
+class UnidentifiedImage(ImagingError):
+    """A DICOM file without the UIDs by which another could refer to it."""
+
+    code = "bad_option"
 
 
 class FrameNotFound(ImagingError):

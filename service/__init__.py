@@ -2,6 +2,7 @@
 
     api.py           CareService: the endpoints, a few lines each
     reading_room.py  ReadingRoom: the models at work, from the bytes of a file to an answer
+    options.py       what may be asked for beside a picture
     forms.py         a multipart request → bytes and checked options, in memory
     parts.py         the parts of its body
     intake.py        how a body comes in

@@ -3,6 +3,7 @@
 import base64
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -16,8 +17,8 @@ from models.card import DIGITS, ModelCard
 from models.classifier import Classifier
 from models.distribution import UNLIKE
 from service.errors import BadOption
-from service.forms import ClassifyOptions, ExplainOptions, PictureOptions
 from service.metrics import stage
+from service.options import ClassifyOptions, ExplainOptions, PictureOptions
 from service.reading_room import Reading
 from service.remarks import remarks
 from service.reports import (
@@ -60,6 +61,21 @@ def batch_item(reading: Reading, request_id: str) -> BatchItem:
     return BatchItem(status=HTTPStatus.OK, result=_report(reading, request_id))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """A picture of the evidence for one label.
+
+    Attributes:
+        target: The label.
+        peak: The largest evidence, on the scale of the logits.
+        pixels: RGB uint8, (H, W, 3), or gray, (H, W).
+    """
+
+    target: str
+    peak: float
+    pixels: np.ndarray
+
+
 def explanation(reading: Reading, options: ExplainOptions, request_id: str) -> Response:
     """The answer of /explain, as the options want it.
 
@@ -76,34 +92,14 @@ def explanation(reading: Reading, options: ExplainOptions, request_id: str) -> R
         picture = shrink(shown, options.max_side)
         if options.output == "layers":
             return _json(_layers(reading, shown, picture, request_id))
-        if options.output != "json":
-            _check_width(picture.shape[1] * len(targets), options)
-        maps = [reading.prediction.heatmap(target, picture.shape[:2]) for target in targets]
-        if options.output == "heatmap":
-            drawn = [_gray(heatmap) for heatmap, _ in maps]
-        else:
-            drawn = [
-                _draw(reading, picture, target, heatmap, peak, options)
-                for target, (heatmap, peak) in zip(targets, maps, strict=True)
-            ]
-        peaks = [peak for _, peak in maps]
         if options.output == "json":
-            report = _explained(reading, shown, targets, peaks, drawn, options, request_id)
-            return _json(report)
-        side_by_side = np.hstack(drawn) if len(drawn) > 1 else drawn[0]
-        if options.output == "dicom":
-            content, kind = secondary_capture(reading, side_by_side, targets, options), DICOM
-        else:
-            content, kind = encode(side_by_side, options.format), f"image/{options.format}"
-    headers = {
-        "X-Care-Model": quote(reading.classifier.card.name),
-        "X-Care-Target": ",".join(quote(target, safe="") for target in targets),
-        "X-Care-Peak": ",".join(f"{peak:.6g}" for peak in peaks),
-        "X-Care-Found": ",".join(_word(reading.found(target)) for target in targets),
-        "X-Care-In-Distribution": _word(not reading.unlike),
-        "X-Care-Forced": _word(reading.overridden is not None),
-        **_window_headers(shown),
-    }
+            drawn = [_draw(reading, picture, target, options) for target in targets]
+            return _json(_explained(reading, shown, drawn, options, request_id))
+        _check_width(picture.shape[1] * len(targets), options)
+        draw = _draw_alone if options.output == "heatmap" else _draw
+        drawn = [draw(reading, picture, target, options) for target in targets]
+        content, kind = _file(reading, drawn, options)
+    headers = _overlay_headers(reading, drawn) | _window_headers(shown)
     return Response(content, media_type=kind, headers=headers)
 
 
@@ -221,21 +217,26 @@ def _window_headers(shown: MedicalImage) -> dict[str, str]:
     }
 
 
+def _overlay_headers(reading: Reading, drawn: Sequence[Drawn]) -> dict[str, str]:
+    return {
+        "X-Care-Model": quote(reading.classifier.card.name),
+        "X-Care-Target": ",".join(quote(one.target, safe="") for one in drawn),
+        "X-Care-Peak": ",".join(f"{one.peak:.6g}" for one in drawn),
+        "X-Care-Found": ",".join(_word(reading.found(one.target)) for one in drawn),
+        "X-Care-In-Distribution": _word(not reading.unlike),
+        "X-Care-Forced": _word(reading.overridden is not None),
+    }
+
+
 def _rounded(distance: float | None) -> float | None:
     return None if distance is None else round(distance, 4)
 
 
-def _draw(
-    reading: Reading,
-    picture: np.ndarray,
-    target: str,
-    heatmap: np.ndarray,
-    peak: float,
-    options: ExplainOptions,
-) -> np.ndarray:
-    """The picture under the evidence for a label, uint8 RGB (H, W, 3)."""
+def _draw(reading: Reading, picture: np.ndarray, target: str, options: ExplainOptions) -> Drawn:
+    """The picture under the evidence for a label."""
+    heatmap, peak = reading.prediction.heatmap(target, picture.shape[:2])
     card, forced = reading.classifier.card, reading.overridden is not None
-    return overlay(
+    pixels = overlay(
         picture,
         heatmap,
         style=options.style,
@@ -245,26 +246,53 @@ def _draw(
         label=target,
         notes=remarks(reading.prediction, target, card, forced=forced),
     )
+    return Drawn(target, peak, pixels)
+
+
+def _draw_alone(
+    reading: Reading, picture: np.ndarray, target: str, options: ExplainOptions
+) -> Drawn:
+    """The evidence for a label without the picture, in shades of gray."""
+    heatmap, peak = reading.prediction.heatmap(target, picture.shape[:2])
+    return Drawn(target, peak, _gray(heatmap))
+
+
+def _file(reading: Reading, drawn: Sequence[Drawn], options: ExplainOptions) -> tuple[bytes, str]:
+    """The pictures side by side as one file, and its media type."""
+    pixels = np.hstack([one.pixels for one in drawn]) if len(drawn) > 1 else drawn[0].pixels
+    if options.output != "dicom":
+        return encode(pixels, options.format), f"image/{options.format}"
+    facts = reading.image.facts
+    if facts.kind != "dicom":
+        raise BadOption(f"output: dicom answers to DICOM files, this is a {facts.kind}")
+    made = secondary_capture(
+        reading.data,
+        pixels,
+        [one.target for one in drawn],
+        card=reading.classifier.card,
+        facts=facts,
+        frame=reading.frame,
+        look=options.look,
+    )
+    return made, DICOM
 
 
 def _explained(
     reading: Reading,
     shown: MedicalImage,
-    targets: Sequence[str],
-    peaks: Sequence[float],
-    drawn: Sequence[np.ndarray],
+    drawn: Sequence[Drawn],
     options: ExplainOptions,
     request_id: str,
 ) -> ExplainReport | ExplanationsReport:
     classified = dict(_report(reading, request_id)) | {"shown": _voi(shown.voi)}
     explanations = [
         Explanation(
-            target=target,
-            peak=peak,
-            overlay=_base64(encode(picture, options.format)),
+            target=one.target,
+            peak=one.peak,
+            overlay=_base64(encode(one.pixels, options.format)),
             media_type=f"image/{options.format}",
         )
-        for target, peak, picture in zip(targets, peaks, drawn, strict=True)
+        for one in drawn
     ]
     if len(explanations) > 1:
         return ExplanationsReport(**classified, explanations=explanations)

@@ -31,9 +31,7 @@ from service.answers import (
 from service.document import (
     ARRIVING,
     ASKING,
-    OVERLAY_HEADERS,
     READING,
-    WINDOW_HEADERS,
     document,
     form_schema,
     operation_id,
@@ -41,21 +39,18 @@ from service.document import (
     refusals,
 )
 from service.errors import OURS, BadForm, defect, handle_errors, refusal
-from service.forms import (
-    ClassifyOptions,
-    ExplainOptions,
-    Options,
-    PictureOptions,
-    read_form,
-)
+from service.forms import Options, read_form
 from service.front_desk import FrontDesk
 from service.gate import gate
 from service.intake import check_present, use_intake
 from service.log import log_unexpected, set_up_logs
 from service.metrics import exposition
+from service.options import ClassifyOptions, ExplainOptions, PictureOptions
 from service.prefix import Prefix
 from service.reading_room import Reading, ReadingRoom
 from service.reports import (
+    OVERLAY_HEADERS,
+    WINDOW_HEADERS,
     BatchItem,
     BatchReport,
     ClassifyReport,

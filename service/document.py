@@ -13,9 +13,9 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from imaging.overlay import FORMATS
-from service.errors import VERDICTS
-from service.forms import ReadOptions
+from service.errors import STATUS
 from service.gate import OPEN
+from service.options import ReadOptions
 from service.reports import ErrorReport
 from service.settings import Settings
 
@@ -40,21 +40,6 @@ READING = (*ARRIVING, HTTPStatus.UNPROCESSABLE_ENTITY)
 
 ASKING = (*READING, HTTPStatus.NOT_FOUND)
 
-WINDOW_HEADERS = {
-    "X-Care-Window-Center": "Center of the window it is seen through, of a gray DICOM file.",
-    "X-Care-Window-Width": "Its width.",
-}
-
-OVERLAY_HEADERS = {
-    "X-Care-Model": "With a picture: the model asked.",
-    "X-Care-Target": "With a picture: the labels explained, with commas between.",
-    "X-Care-Peak": "With a picture: largest evidence for each, on the scale of the logits.",
-    "X-Care-Found": "With a picture: whether each reaches its operating point, true or false.",
-    "X-Care-In-Distribution": "With a picture: false if it is unlike those of the training.",
-    "X-Care-Forced": "With a picture: whether `force` overrode what the model accepts.",
-    **WINDOW_HEADERS,
-}
-
 REFUSAL_HEADERS: dict[HTTPStatus, Any] = {
     HTTPStatus.UNAUTHORIZED: {
         "WWW-Authenticate": {"description": "How to show a key.", "schema": {"type": "string"}}
@@ -77,7 +62,7 @@ def refusals(*statuses: HTTPStatus) -> Responses:
     """The errors a call may end in, in their envelope; that of our own mistakes among them."""
     described: Responses = {}
     for status in (*statuses, HTTPStatus.INTERNAL_SERVER_ERROR):
-        codes = sorted({verdict.code for verdict in VERDICTS.values() if verdict.status == status})
+        codes = sorted({kind.code for kind, one in STATUS.items() if one == status})
         words = f"{status.phrase}: {', '.join(codes)}" if codes else status.phrase
         described[status.value] = {"model": ErrorReport, "description": words}
         if status in REFUSAL_HEADERS:

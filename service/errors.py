@@ -6,7 +6,6 @@ Whoever sent the request can act on a 4xx, whoever runs the service on a 5xx.
 from collections.abc import Mapping
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -17,6 +16,7 @@ from imaging.errors import (
     FrameNotFound,
     ImageTooLarge,
     ImagingError,
+    UnidentifiedImage,
     UnreadableImage,
     UnsuitableImage,
     UnsupportedImage,
@@ -28,15 +28,17 @@ from service.reports import ErrorDetail, ErrorReport
 
 
 class RequestError(Exception):
-    """The request cannot be answered as it was sent.
+    """The request cannot be answered as it was sent; see its kinds.
 
     Args:
         problem: What was found and what was expected, in words the sender can act on.
 
     Attributes:
+        code: A stable word for programs.
         headers: What the answer's header says beside.
     """
 
+    code: str
     headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, problem: str) -> None:
@@ -47,31 +49,44 @@ class RequestError(Exception):
 class BadForm(RequestError):
     """The body is no multipart form, or its `image` is missing, empty, doubled or text."""
 
+    code = "bad_request"
+
 
 class BadOption(RequestError):
     """A form field is unknown, doubled or out of its range."""
+
+    code = "bad_option"
 
 
 class ModelRequired(RequestError):
     """No model is named, and the file does not say which one is meant."""
 
+    code = "model_required"
+
 
 class EncodedBody(RequestError):
     """The body is compressed, or encoded in another way."""
 
+    code = "unsupported"
     headers: Mapping[str, str] = MappingProxyType({"Accept-Encoding": "identity"})
 
 
 class UploadTooLarge(RequestError):
     """The body is larger than this service takes."""
 
+    code = "too_large"
+
 
 class UploadTooSlow(RequestError):
     """The body did not arrive in time."""
 
+    code = "too_slow"
+
 
 class KeyRequired(RequestError):
     """The request shows no API key, or none that opens."""
+
+    code = "key_required"
 
     def __init__(self) -> None:
         # Not Basic, though that opens too: browsers would ask for it themselves, over the page.
@@ -89,41 +104,37 @@ class Overloaded(RequestError):
         retry_after: Seconds after which it is worth trying again.
     """
 
+    code = "overloaded"
+
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"too many requests are waiting; try again in {retry_after} seconds")
         self.headers = {"Retry-After": str(retry_after)}
 
 
-class Verdict(NamedTuple):
-    """What an error looks like from outside."""
-
-    status: HTTPStatus
-    code: str
-
-
-VERDICTS: dict[type[Exception], Verdict] = {
-    UnreadableImage: Verdict(HTTPStatus.UNPROCESSABLE_ENTITY, "unreadable"),
-    UnsuitableImage: Verdict(HTTPStatus.UNPROCESSABLE_ENTITY, "not_suitable"),
-    UnsupportedImage: Verdict(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported"),
-    EncodedBody: Verdict(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported"),
-    ImageTooLarge: Verdict(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large"),
-    UploadTooLarge: Verdict(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large"),
-    UploadTooSlow: Verdict(HTTPStatus.REQUEST_TIMEOUT, "too_slow"),
-    FrameNotFound: Verdict(HTTPStatus.BAD_REQUEST, "bad_option"),
-    WindowNotFound: Verdict(HTTPStatus.BAD_REQUEST, "bad_option"),
-    BadOption: Verdict(HTTPStatus.BAD_REQUEST, "bad_option"),
-    ModelRequired: Verdict(HTTPStatus.BAD_REQUEST, "model_required"),
-    KeyRequired: Verdict(HTTPStatus.UNAUTHORIZED, "key_required"),
-    Overloaded: Verdict(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded"),
-    BadForm: Verdict(HTTPStatus.BAD_REQUEST, "bad_request"),
-    ModelNotFound: Verdict(HTTPStatus.NOT_FOUND, "model_not_found"),
-    LabelNotFound: Verdict(HTTPStatus.NOT_FOUND, "target_not_found"),
-    BrokenModel: Verdict(HTTPStatus.SERVICE_UNAVAILABLE, "model_unavailable"),
+STATUS: dict[type[ImagingError | ModelError | RequestError], HTTPStatus] = {
+    UnreadableImage: HTTPStatus.UNPROCESSABLE_ENTITY,
+    UnsuitableImage: HTTPStatus.UNPROCESSABLE_ENTITY,
+    UnsupportedImage: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    EncodedBody: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    ImageTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    UploadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    UploadTooSlow: HTTPStatus.REQUEST_TIMEOUT,
+    UnidentifiedImage: HTTPStatus.BAD_REQUEST,
+    FrameNotFound: HTTPStatus.BAD_REQUEST,
+    WindowNotFound: HTTPStatus.BAD_REQUEST,
+    BadOption: HTTPStatus.BAD_REQUEST,
+    ModelRequired: HTTPStatus.BAD_REQUEST,
+    KeyRequired: HTTPStatus.UNAUTHORIZED,
+    Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
+    BadForm: HTTPStatus.BAD_REQUEST,
+    ModelNotFound: HTTPStatus.NOT_FOUND,
+    LabelNotFound: HTTPStatus.NOT_FOUND,
+    BrokenModel: HTTPStatus.SERVICE_UNAVAILABLE,
 }
+"""What an error looks like from outside, beside its code; its kinds look alike."""
 
-
-DEFECT = Verdict(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error")
-"""What any other error looks like."""
+DEFECT = "internal_error"
+"""Code of any other error."""
 
 ROUTING = {
     HTTPStatus.NOT_FOUND: "there is nothing at this path; GET / is a page to try the service",
@@ -136,29 +147,32 @@ def _code(status: HTTPStatus) -> str:
     return status.phrase.lower().replace(" ", "_")
 
 
-for _known in (DEFECT.code, *map(_code, ROUTING), *(verdict.code for verdict in VERDICTS.values())):
+for _known in (DEFECT, *map(_code, ROUTING), *(kind.code for kind in STATUS)):
     ERRORS.labels(code=_known)  # from 0: of a series that begins with 1 a rate never sees the first
 
 
 OURS = (ImagingError, ModelError, RequestError)
 """What a file, a model or a request can be at fault with."""
 
+Ours = ImagingError | ModelError | RequestError
+
 
 async def _ours(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, OURS)
     return refused(request, error)
 
 
-def refused(request: Request, error: Exception) -> JSONResponse:
+def refused(request: Request, error: Ours) -> JSONResponse:
     """The answer to a request that one of `OURS` ended."""
     status, report = refusal(error, request.state.request_id)
     headers = error.headers if isinstance(error, RequestError) else None
     return _answer(request, status, report, headers)
 
 
-def refusal(error: Exception, request_id: str) -> tuple[HTTPStatus, ErrorReport]:
+def refusal(error: Ours, request_id: str) -> tuple[HTTPStatus, ErrorReport]:
     """Status and envelope of one of `OURS`, counted."""
-    status, code = next(VERDICTS[kind] for kind in type(error).__mro__ if kind in VERDICTS)
-    return status, _envelope(code, str(error), request_id)
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    return status, _envelope(error.code, str(error), request_id)
 
 
 async def _routing(request: Request, error: Exception) -> JSONResponse:
@@ -178,7 +192,7 @@ async def _gone(request: Request, error: Exception) -> Response:
 def defect(request_id: str) -> tuple[HTTPStatus, ErrorReport]:
     """Status and envelope of any other error, counted: the sender learns only where to look."""
     message = "something went wrong here; the log has the details under this request_id"
-    return DEFECT.status, _envelope(DEFECT.code, message, request_id)
+    return HTTPStatus.INTERNAL_SERVER_ERROR, _envelope(DEFECT, message, request_id)
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

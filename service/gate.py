@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import KeyRequired, refused
+from service.reports import OVERLAY_HEADERS
 from service.settings import ApiKey, Settings
 
 OPEN = {"/livez", "/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
@@ -19,18 +20,8 @@ OPEN = {"/livez", "/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/hea
 PAGE = ("/", "/web/")
 """The page, which asks for a key in words, and the folder of what it loads: alike for everyone."""
 
-EXPOSED = [
-    "Retry-After",
-    "X-Request-ID",
-    "X-Care-Forced",
-    "X-Care-Found",
-    "X-Care-In-Distribution",
-    "X-Care-Model",
-    "X-Care-Peak",
-    "X-Care-Target",
-    "X-Care-Window-Center",
-    "X-Care-Window-Width",
-]
+EXPOSED = ["Retry-After", "X-Request-ID", *OVERLAY_HEADERS]
+"""What scripts of other origins may read of an answer's headers."""
 
 
 def gate(app: ASGIApp, settings: Settings) -> ASGIApp:

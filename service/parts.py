@@ -12,12 +12,12 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import BadForm, BadOption, EncodedBody, UploadTooLarge
 from service.intake import take_body
+from service.options import MAX_REPEATS
 
 TEXT = b"text/plain"
 """What a part is that does not say (RFC 7578, section 4.4)."""
 
 MAX_OPTION_BYTES = 1000
-MAX_REPEATS = 16
 
 
 async def read_parts(request: Request, parts: "Parts", max_upload_mb: float) -> None:

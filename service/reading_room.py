@@ -13,7 +13,6 @@ from models.store import load_one, model_names
 from service.allocator import Keeper
 from service.batcher import Batcher
 from service.errors import ModelRequired
-from service.forms import ClassifyOptions, PictureOptions
 from service.metrics import (
     BATCH_SIZE,
     IN_DISTRIBUTION,
@@ -25,6 +24,7 @@ from service.metrics import (
     of,
     stage,
 )
+from service.options import ClassifyOptions, PictureOptions
 from service.settings import Settings
 
 LOG = logging.getLogger("care")

@@ -1,4 +1,4 @@
-"""The shapes of the answers."""
+"""The shapes of the answers: what is in the reports, and in the headers of pictures."""
 
 from typing import Literal
 
@@ -7,6 +7,21 @@ from pydantic import BaseModel, Field
 from models.card import NOTICE
 
 DIGEST = "SHA-256, as 64 hexadecimal digits"
+
+WINDOW_HEADERS = {
+    "X-Care-Window-Center": "Center of the window it is seen through, of a gray DICOM file.",
+    "X-Care-Window-Width": "Its width.",
+}
+
+OVERLAY_HEADERS = {
+    "X-Care-Model": "With a picture: the model asked.",
+    "X-Care-Target": "With a picture: the labels explained, with commas between.",
+    "X-Care-Peak": "With a picture: largest evidence for each, on the scale of the logits.",
+    "X-Care-Found": "With a picture: whether each reaches its operating point, true or false.",
+    "X-Care-In-Distribution": "With a picture: false if it is unlike those of the training.",
+    "X-Care-Forced": "With a picture: whether `force` overrode what the model accepts.",
+    **WINDOW_HEADERS,
+}
 
 
 class ModelReport(BaseModel):

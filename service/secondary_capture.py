@@ -15,11 +15,9 @@ import numpy as np
 from highdicom.sr.coding import CodedConcept
 
 from imaging.dicom import read_everything
-from imaging.errors import foreign_errors
-from models.card import NOTICE
-from service.errors import BadOption
-from service.forms import ExplainOptions
-from service.reading_room import Reading
+from imaging.errors import UnidentifiedImage, foreign_errors
+from imaging.image import Facts
+from models.card import NOTICE, ModelCard
 
 logging.getLogger("highdicom").setLevel(logging.CRITICAL + 1)
 warnings.filterwarnings("ignore", module=r"highdicom\.")
@@ -35,9 +33,6 @@ MOST_HEADER_BYTES = 1 << 30
 
 NAMESPACE = uuid.UUID("6f1c2e1e-52f4-5d0b-9d0c-8f4f6f1d7c11")
 """Of the UIDs made here; drawn once."""
-
-NOT_THE_LOOK = {"model", "target", "output", "format", "force"}
-"""Options that do not change the picture, or that its UID follows from already."""
 
 NAMED = ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID")
 """Without these there is nothing to refer to."""
@@ -77,44 +72,50 @@ WHEN_MADE = (
 
 
 def secondary_capture(
-    reading: Reading, picture: np.ndarray, targets: Sequence[str], options: ExplainOptions
+    data: bytes,
+    picture: np.ndarray,
+    targets: Sequence[str],
+    *,
+    card: ModelCard,
+    facts: Facts,
+    frame: int,
+    look: str,
 ) -> bytes:
     """A DICOM file of an overlay.
 
-    Its UIDs follow from the source's instance, the model's digest, targets and options: asked
-    again, an archive receives nothing new. Overlays of one film by one model share a series.
+    Its UIDs follow from the source's instance, the model's digest, targets and look: asked again,
+    an archive receives nothing new. Overlays of one film by one model share a series.
 
     Args:
-        reading: What the model made of a DICOM file.
+        data: The DICOM file that was explained.
         picture: RGB uint8, (H, W, 3).
         targets: The labels explained.
-        options: Those of the request.
+        card: The model's.
+        facts: The file's.
+        frame: Which of its frames was explained, counted from 1.
+        look: All else that the picture follows from, as `ExplainOptions.look` says it.
 
     Raises:
-        BadOption: The file sent is no DICOM, or names no study or instance.
+        UnidentifiedImage: The file names no study, instance or SOP class.
         UnreadableImage: What it says of patient or study makes no sense.
     """
-    if reading.image.facts.kind != "dicom":
-        raise BadOption(
-            f"output: dicom answers to DICOM files, this is a {reading.image.facts.kind}"
-        )
-    source = read_everything(reading.data, MOST_HEADER_BYTES)
+    source = read_everything(data, MOST_HEADER_BYTES)
     nonsense = "patient or study of the DICOM header make no sense"
     with foreign_errors(nonsense):
         named = [str(source.get(keyword) or "") for keyword in NAMED]
     if not all(named):
-        raise BadOption(f"output: dicom needs a file with {', '.join(NAMED)}")
+        raise UnidentifiedImage(f"a capture refers to a file with {', '.join(NAMED)}")
     instance, sop_class, _ = named
+    capture = _drawn(picture, targets, card, instance, look)
     with foreign_errors(nonsense):
-        capture = _drawn(reading, picture, targets, options, instance, source.StudyInstanceUID)
         source.SOPClassUID = capture.SOPClassUID  # highdicom does not know retired ones
         capture.copy_patient_and_study_information(source)
         _decode_items(capture)
         capture.SourceImageSequence = highdicom.ReferencedImageSequence([source])
         [reference] = capture.SourceImageSequence
         reference.ReferencedSOPClassUID = sop_class
-        if reading.image.facts.frames > 1:
-            reference.ReferencedFrameNumber = reading.frame
+        if facts.frames > 1:
+            reference.ReferencedFrameNumber = frame
         capture.SpecificCharacterSet = UTF_8
         capture.PatientOrientation = []
         sided = str(source.get("BodyPartExamined", "")) not in UNPAIRED
@@ -132,39 +133,33 @@ def secondary_capture(
 
 
 def _drawn(
-    reading: Reading,
-    picture: np.ndarray,
-    targets: Sequence[str],
-    options: ExplainOptions,
-    instance: str,
-    study: str,
+    picture: np.ndarray, targets: Sequence[str], card: ModelCard, instance: str, look: str
 ) -> highdicom.sc.SCImage:
     """The overlay as a Secondary Capture that says nothing of the patient yet."""
-    card = reading.classifier.card
-    look = options.model_dump_json(exclude=NOT_THE_LOOK)
+    name, version = _long_string(card.name), _long_string(card.version)
     capture = highdicom.sc.SCImage(
         pixel_array=picture,
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
         patient_orientation=("L", "F"),  # the source's own is copied later
-        study_instance_uid=study,
+        study_instance_uid=_uid(instance),  # so is this
         series_instance_uid=_uid(instance, card.sha256),
         series_number=SERIES_NUMBER,
-        series_description=f"{MAKER} {card.name}"[:64],
+        series_description=_long_string(f"{MAKER} {card.name}"),
         sop_instance_uid=_uid(instance, card.sha256, *targets, look),
-        instance_number=1 + reading.prediction.index(targets[0]),
+        instance_number=1 + card.labels.index(targets[0]),
         manufacturer=MAKER,
-        manufacturer_model_name=card.name[:64],
-        software_versions=card.version[:64],
+        manufacturer_model_name=name,
+        software_versions=version,
         specific_character_set=UTF_8,
         transfer_syntax_uid=EXPLICIT_LITTLE_ENDIAN,
         contributing_equipment=[
             highdicom.ContributingEquipment(
                 manufacturer=MAKER,
                 purpose_of_reference=PROCESSING,
-                manufacturer_model_name=card.name[:64],
-                software_versions=card.version[:64],
+                manufacturer_model_name=name,
+                software_versions=version,
                 device_serial_number=card.sha256,
                 contribution_description=NOTICE,
             )
@@ -172,6 +167,11 @@ def _drawn(
     )
     capture.DerivationDescription = f"Grad-CAM of {', '.join(targets)} by {card.name}"[:1024]
     return capture
+
+
+def _long_string(text: str) -> str:
+    """As DICOM's LO takes it: of 64 characters, the backslash parts values (PS3.5 6.2)."""
+    return text.replace("\\", "/")[:64]
 
 
 def _decode_items(capture: highdicom.sc.SCImage) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 
 from imaging.errors import ImagingError
 from imaging.overlay import encode, overlay
-from imaging.reading import open_image
 from models.card import ModelCard
 from models.classifier import Classifier, Prediction
 from service.batch.decoded import Decoded
@@ -78,7 +77,7 @@ def keep_evidence(
         if job.overlays:
             keep(job.kept, row["sha256"] + drawn_as(label, OVERLAY, job), encode(drawn))
         if one.data is not None and not missing:
-            made = _capture(drawn, label, one, row, prediction, classifier, job)
+            made = _capture(drawn, label, one, classifier.card, job)
             if isinstance(made, str):
                 missing = f"{NO_CAPTURE}: {made}"
             else:
@@ -98,39 +97,25 @@ def keep(folder: str, name: str, content: bytes) -> None:
     temporary.replace(Path(folder, name))
 
 
-def _capture(
-    drawn: np.ndarray,
-    label: str,
-    one: Decoded,
-    row: Row,
-    prediction: Prediction,
-    classifier: Classifier,
-    job: Job,
-) -> bytes | str:
+def _capture(drawn: np.ndarray, label: str, one: Decoded, card: ModelCard, job: Job) -> bytes | str:
     """The very file that /explain would answer with; or why there is none."""
-    # Here and not above: these need the libraries of the service, and few jobs need them.
-    from service.errors import RequestError
-    from service.forms import ExplainOptions
-    from service.reading_room import Reading
+    # Here and not above: it needs highdicom, and few jobs need it.
+    from service.options import ExplainOptions
     from service.secondary_capture import secondary_capture
 
     assert one.data
     assert one.image
-    reading = Reading(
-        classifier=classifier,
-        data=one.data,
-        file=open_image(one.data),
-        image=one.image,
-        prediction=prediction,
-        sha256=row["sha256"],
-        frame=job.frame or 1,
-        window=1,
-        overridden=one.forced,
-    )
-    options = ExplainOptions(frame=job.frame, output="dicom", max_side=OVERLAY_SIDE)
     try:
-        return secondary_capture(reading, drawn, [label], options)
-    except (ImagingError, RequestError) as error:
+        return secondary_capture(
+            one.data,
+            drawn,
+            [label],
+            card=card,
+            facts=one.image.facts,
+            frame=job.frame or 1,
+            look=ExplainOptions(frame=job.frame, max_side=OVERLAY_SIDE).look,
+        )
+    except ImagingError as error:
         return error.problem
 
 

@@ -13,7 +13,7 @@ from prometheus_client.metrics import MetricWrapperBase
 import service.metrics
 from models.store import model_names, shipped_models
 from scripts.settings_table import PAGE, page
-from service.errors import VERDICTS
+from service.errors import STATUS
 from service.gate import OPEN
 from service.settings import Settings
 
@@ -73,7 +73,7 @@ def test_what_rates_and_shares_are_made_of_is_counted_from_zero():
 
     watched = re.findall(r'code="(\w+)"', (DEPLOY / "alerts.yaml").read_text())
     assert watched
-    for code in (*watched, *(verdict.code for verdict in VERDICTS.values())):
+    for code in (*watched, *(kind.code for kind in STATUS)):
         assert f'care_errors_total{{code="{code}"}} 0.0' in counted
     for model in model_names(shipped_models()):
         for answer in ("yes", "no"):

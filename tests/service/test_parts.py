@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from service.errors import BadForm, RequestError
-from service.forms import ClassifyOptions
+from service.options import ClassifyOptions
 from service.parts import Parts, read_parts
 
 DELIMITER = b"\r\n--e-e"

@@ -11,7 +11,8 @@ import pytest
 from fastapi import Request
 
 from service.errors import UploadTooSlow
-from service.forms import ClassifyOptions, read_form
+from service.forms import read_form
+from service.options import ClassifyOptions
 from service.settings import Settings
 from tests.service.pictures import png, square
 

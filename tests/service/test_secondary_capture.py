@@ -170,7 +170,7 @@ def test_a_validator_has_nothing_to_say_against_it(client, tmp_path, changes):
     ("data", "words"),
     [
         (png(square(100, 100, 10, 10)), "answers to DICOM files, this is a png"),
-        (film(square(100, 100, 10, 10)), "needs a file with"),
+        (film(square(100, 100, 10, 10)), "refers to a file with SOPInstanceUID"),
     ],
     ids=["PNG", "DICOM without a study"],
 )
