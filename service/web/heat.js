@@ -43,14 +43,10 @@ export function outline(svg, heat) {
     ...LEVELS.flatMap((level) => {
       const d = contour(heat, 255 * level);
       const [red, green, blue] = TURBO[Math.round(255 * level)].map(Math.round);
-      return [
-        ["#000", 4],
-        [`rgb(${red},${green},${blue})`, 2],
-      ].map(([stroke, width]) => {
+      return ["#000", `rgb(${red},${green},${blue})`].map((stroke) => {
         const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-        for (const [name, value] of Object.entries({ d, stroke, "stroke-width": width })) {
-          path.setAttribute(name, value);
-        }
+        path.setAttribute("d", d);
+        path.setAttribute("stroke", stroke);
         return path;
       });
     }),

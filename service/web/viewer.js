@@ -119,6 +119,7 @@ export class Viewer {
 
   place() {
     for (const stack of document.querySelectorAll(".stack")) this.view.place(stack);
+    $("lines").style.setProperty("--thin", 1 / this.view.zoom);
     $("zoom").textContent = this.view.words;
     this.touch();
     if (this.item) this.refresh(REST_MS);

@@ -209,6 +209,30 @@ def test_lines_run_where_the_heat_is_a_quarter_a_half_and_three_quarters(page):
         np.testing.assert_allclose(one + share * (other - one), 255 * level, atol=1.5)
 
 
+def test_lines_are_as_thin_at_every_zoom(page):
+    answered(page)
+    page.keyboard.press("c")
+    page.wait_for_selector("#lines path", state="attached")
+
+    def runs() -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns where a line's color begins, and for how many pixels it goes on."""
+        colored = np.ptp(seen(page).astype(int), axis=2) > 60
+        edges = np.diff(np.pad(colored, ((0, 0), (1, 1))).astype(int), axis=1)
+        begins, ends = np.argwhere(edges > 0), np.argwhere(edges < 0)
+        return begins, ends[:, 1] - begins[:, 1]
+
+    begins, thin = runs()
+    left, top, *_ = box(page, "#stage")
+    down, right = begins[len(begins) // 2]
+    page.mouse.move(left + right, top + down)
+    page.mouse.wheel(0, -800)
+    page.wait_for_selector("#zoom >> text=5.0")
+
+    begins, thickness = runs()
+    assert len(begins) > 0
+    assert np.median(thickness) <= np.median(thin) + 1
+
+
 def test_side_by_side_both_show_the_same_part_and_one_of_them_no_heat(page):
     answered(page)
     page.locator("#opacity").fill("100")
