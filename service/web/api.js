@@ -52,7 +52,8 @@ function formOf(fields) {
 
 async function send(path, file, options) {
   try {
-    return await fetch(new URL(path, ROOT), options);
+    const response = await fetch(new URL(path, ROOT), options);
+    return new Response(await response.arrayBuffer(), response); // all of it, or it is no answer
   } catch (error) {
     if (options.signal?.aborted) throw error;
     // Browsers do not say whose fault it was: the file's or the line's.
@@ -96,8 +97,9 @@ const WHOLE = {
   "status 504": "A proxy in front of the service waited too long for its answer.",
 };
 
-/** What went wrong, for people. */
-export function inWords({ code, message }) {
+/** What went wrong, for people. What is no refusal comes of an answer that makes no sense. */
+export function inWords(error) {
+  const { code, message } = error instanceof Refusal ? error : new Refusal("internal_error", error.message);
   if (WHOLE[code]) return WHOLE[code];
   if (code.startsWith("status ")) return `Something in front of the service refused this, with ${code}.`;
   const [reason] = message.split("; name one as"); // which is for programs

@@ -1,7 +1,7 @@
 // The pictures at hand: each is asked for once, one after the other, the one looked at first. The
 // answers looked at last are kept; of the others only a thumbnail and the first line.
 
-import { Refusal, ask, inWords } from "./api.js";
+import { ask, inWords } from "./api.js";
 import { decoded } from "./dom.js";
 
 const KEPT = 16; // answers, of a megabyte or two each
@@ -153,7 +153,7 @@ export class Tray {
       this.bound();
     } catch (error) {
       if (abort.signal.aborted) return;
-      Object.assign(item, refused(error));
+      Object.assign(item, { state: "refused", code: error.code, words: inWords(error) });
       if (SEEN_ANYWAY.includes(item.code)) item.thumb = await this.look(item, abort.signal);
     }
     if (!abort.signal.aborted) this.changed(item);
@@ -177,11 +177,6 @@ export class Tray {
     kept.sort((one, other) => other.looked - one.looked);
     for (const item of kept.slice(KEPT - 1)) item.release();
   }
-}
-
-function refused(error) {
-  const known = error instanceof Refusal ? error : new Refusal("internal_error", `${error.message}`);
-  return { state: "refused", code: known.code, words: inWords(known) };
 }
 
 function thumbnail(image) {

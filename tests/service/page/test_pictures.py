@@ -296,6 +296,39 @@ def test_a_service_that_is_gone_is_said_in_words(open_page):
     assert page.inner_text("#error") == "The service made a mistake: see the log."
 
 
+def test_an_answer_that_is_cut_off_is_said_in_words(page):
+    answered(page)
+    page.evaluate(
+        """() => {
+            const asked = window.fetch;
+            const cut = { start: (answer) => answer.error(new TypeError("cut off")) };
+            window.fetch = async (...what) =>
+                new Response(new ReadableStream(cut), await asked(...what));
+        }"""
+    )
+
+    page.click("#save-overlay")
+    page.wait_for_selector("#save-problem:visible")
+    assert "Not saved. The service does not answer." in page.inner_text("#save-problem")
+    choose(page, SKIN)
+    page.wait_for_selector("#error:visible")
+    assert page.inner_text("#error").startswith("The service does not answer.")
+
+
+def test_an_answer_that_makes_no_sense_is_said_in_words(page):
+    page.route("**/picture", lambda route: route.fulfill(content_type="image/png", body="no"))
+    page.route("**/models", lambda route: route.fulfill(content_type="application/json", body="{"))
+    answered(page, FILM, model="chest")
+    page.fill("#width", "50")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#view-problem:visible")
+    assert "The service made a mistake" in page.inner_text("#view-problem")
+
+    page.reload()
+    page.wait_for_selector("#notice-models:visible")
+    assert "The service made a mistake" in page.inner_text("#notice-models")
+
+
 def test_no_name_of_a_file_leaves_the_page(page):
     page.evaluate(
         """() => {
