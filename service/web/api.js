@@ -51,15 +51,20 @@ function formOf(fields) {
 }
 
 async function send(path, file, options) {
+  // Seen to first: a request with a file that is gone is never answered in Firefox.
+  if (file && !(await opens(file))) throw new Refusal("file_gone");
   try {
     const response = await fetch(new URL(path, ROOT), options);
     return new Response(await response.arrayBuffer(), response); // all of it, or it is no answer
   } catch (error) {
     if (options.signal?.aborted) throw error;
-    // Browsers do not say whose fault it was: the file's or the line's.
-    const there = !file || (await file.slice(0, 1).arrayBuffer().then(() => true, () => false));
-    throw new Refusal(there ? "no_answer" : "file_gone");
+    throw new Refusal("no_answer");
   }
+}
+
+/** Whether there is anything to read; of a file that is gone, Chromium reads nothing without complaint. */
+function opens(file) {
+  return file.slice(0, 1).arrayBuffer().then((start) => start.byteLength > 0, () => false);
 }
 
 function pause(seconds, signal) {
@@ -88,7 +93,7 @@ const STARTS = {
 
 const WHOLE = {
   no_answer: "The service does not answer. Is it running?",
-  file_gone: "This file can't be opened. Is it a folder, or has it changed since?",
+  file_gone: "This file can't be opened or is empty. Is it a folder, or has it changed since?",
   // of what stands in front of the service
   "status 200": "Another page has answered in place of the service, perhaps one to log in. Please reload this one.",
   "status 413": "A proxy in front of the service lets no file through that is as large as this one.",

@@ -329,6 +329,24 @@ def test_an_answer_that_makes_no_sense_is_said_in_words(page):
     assert "The service made a mistake" in page.inner_text("#notice-models")
 
 
+def test_a_file_that_is_gone_or_empty_is_said_in_words_and_keeps_no_other_waiting(page, tmp_path):
+    path = tmp_path / "gone.png"
+    path.write_bytes(SKIN)
+    page.select_option("#model", "skin")
+    page.set_input_files("#file", path)
+    page.wait_for_selector("#answer:visible")
+    path.unlink()
+
+    page.click("summary")
+    page.check("#force")
+    page.wait_for_selector("#error:visible")
+    assert "This file can't be opened or is empty" in page.inner_text("#error")
+    choose(page, b"", SKIN)
+    page.wait_for_selector("#error:visible")
+    assert "This file can't be opened or is empty" in page.inner_text("#error")
+    page.wait_for_selector("#strip li:nth-child(3).answered")
+
+
 def test_no_name_of_a_file_leaves_the_page(page):
     page.evaluate(
         """() => {
