@@ -21,10 +21,13 @@ let drawn = null; // the answer in the bars
 async function loadModels() {
   try {
     const { models } = await (await ask("models")).json();
+    if ($("model").length > 1) return; // another request for them was faster
+    say("notice-models", "");
     for (const { name, labels } of models) {
       $("model").add(new Option(`${name} (${labels.length} classes)`, name));
     }
     if (models.length === 1) $("model").value = lastModel = models[0].name;
+    if (tray.current?.lacksModel) draw();
     if (!models.length) say("notice-models", "The service has no model to offer at the moment.");
   } catch (error) {
     say("notice-models", inWords(error));
@@ -91,6 +94,7 @@ function choose(label) {
 }
 
 function add(files) {
+  if (!$("notice-models").hidden) loadModels(); // perhaps there is a key by now, or a service
   tray.add(files, lastModel);
 }
 

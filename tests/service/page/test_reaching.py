@@ -53,6 +53,21 @@ def test_who_enters_no_key_is_told_that_one_is_needed(browser, locked):
         assert "The service asks for a key" in page.inner_text("#notice-models")
 
 
+def test_a_key_entered_later_brings_the_models_too(browser, locked):
+    with watched(browser, locked.url) as page:
+        page.wait_for_selector("#key-dialog[open]")
+        page.keyboard.press("Escape")
+        page.wait_for_selector("#notice-models:visible")
+
+        choose(page, SKIN)
+        page.wait_for_selector("#key-dialog[open]")
+        enter(page, KEY)
+
+        page.locator("#error").get_by_role("button", name="skin").click()
+        page.wait_for_selector("#answer:visible")
+        assert page.locator("#notice-models").is_hidden()
+
+
 def test_the_policy_lets_no_inline_style_script_or_other_host_in(browser, server):
     page = browser.new_page()
     page.goto(server.url)
