@@ -237,5 +237,9 @@ shortcuts([
 ]);
 $("help-button").addEventListener("click", () => $("help").showModal());
 walk(tray);
-fade();
+addEventListener("pageshow", () => {
+  viewer.setStyle(style()); // the browser puts back what was chosen when someone returns
+  fade();
+  draw();
+});
 loadModels();

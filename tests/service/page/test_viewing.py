@@ -209,6 +209,24 @@ def test_lines_run_where_the_heat_is_a_quarter_a_half_and_three_quarters(page):
         np.testing.assert_allclose(one + share * (other - one), 255 * level, atol=1.5)
 
 
+def test_who_returns_to_the_page_sees_what_its_controls_say(page, server):
+    page.locator("#opacity").fill("80")
+    answered(page)
+    page.keyboard.press("h")
+    page.goto(f"{server.url}/livez")
+    page.go_back()
+    page.wait_for_selector("#model option[value=skin]", state="attached")
+
+    answered(page)
+
+    page.wait_for_selector("#heat[width='320']", state="attached")
+    style = page.eval_on_selector("[name=style]:checked", "one => one.value")
+    assert page.locator("#heat").is_hidden() == (style == "off")
+    assert page.inner_text("#opacity-value") == f"{page.input_value('#opacity')} %"
+    opacity = page.eval_on_selector("#heat", "image => Number(image.style.opacity)")
+    assert 100 * opacity == pytest.approx(float(page.input_value("#opacity")))
+
+
 def test_lines_are_as_thin_at_every_zoom(page):
     answered(page)
     page.keyboard.press("c")
