@@ -144,10 +144,10 @@ $("beside").addEventListener("click", beside);
 $("window-tool").addEventListener("click", tool);
 $("styles").addEventListener("change", () => viewer.setStyle(style()));
 $("opacity").addEventListener("input", fade);
-$("window").addEventListener("change", () => {
+$("window").addEventListener("change", ({ target }) => {
   const [center, width] = [$("center").valueAsNumber, $("width").valueAsNumber];
   if (Number.isFinite(center) && width > 0) viewer.choose({ center, width });
-  else viewer.draw();
+  target.value = viewer.window[target.id]; // rounded, or as it was
 });
 $("window-reset").addEventListener("click", () => viewer.choose(null));
 $("save-overlay").addEventListener("click", saveShown);

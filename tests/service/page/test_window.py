@@ -149,10 +149,11 @@ def test_values_can_be_typed_and_nonsense_is_not_taken(filmed):
     filmed.wait_for_selector("#picture[src^=blob]")
     assert shades(drawn(filmed), 2100, 3900) > 150
 
-    for nonsense in ("-5", "0", ""):
-        filmed.fill("#width", nonsense)
-        filmed.keyboard.press("Tab")
-        assert window(filmed) == (3000, 2000)
+    for key in ("Tab", "Enter"):
+        for nonsense in ("-5", "0", ""):
+            filmed.fill("#width", nonsense)
+            filmed.keyboard.press(key)
+            assert window(filmed) == (3000, 2000)
 
 
 def test_a_reset_shows_the_picture_as_it_came(filmed):
