@@ -53,8 +53,14 @@ function drawRow(row, item, at, tray) {
   remove.setAttribute("aria-label", `Remove picture ${at + 1}`);
   remove.title = "Remove (Delete)";
   thumb.tabIndex = remove.tabIndex = current ? 0 : -1;
-  if (current && !row.dataset.current) row.scrollIntoView({ block: "nearest", inline: "nearest" });
+  if (current && !row.dataset.current) show(row);
   row.dataset.current = current ? "yes" : "";
+}
+
+/** Move the thumbnails alone: the page would move the picture out of sight. */
+function show(row) {
+  const [one, all] = [row, $("strip")].map((each) => each.getBoundingClientRect());
+  $("strip").scrollBy(Math.max(0, one.right - all.right) + Math.min(0, one.left - all.left), 0);
 }
 
 function removed(tray, item) {

@@ -6,6 +6,7 @@ from tests.service.page.conftest import BROKEN, SKIN, answered, choose, ramp
 from tests.service.pictures import film, square
 
 DESKTOP, PHONE = {"width": 1280, "height": 844}, {"width": 390, "height": 844}
+ZOOMED = {"width": 640, "height": 422}  # twice, on the desktop
 
 
 def empty(page) -> None:
@@ -125,6 +126,44 @@ def test_everything_is_reached_with_the_tab_key_and_shows_that_it_has_the_focus(
 
     assert wanted | {"style", "target", "thumb", "remove"} <= reached
     assert unmarked == []
+
+
+@pytest.mark.parametrize("size", [PHONE, ZOOMED], ids=["phone", "zoomed"])
+def test_what_has_the_focus_is_not_under_the_notice(open_page, size):
+    page = open_page(viewport=size)
+    film_answered(page)
+    page.evaluate("scrollTo(0, 0)")
+    page.focus("#help-button")
+
+    covered = []
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        covered += page.evaluate(
+            """() => {
+                const one = document.activeElement;
+                const notice = document.querySelector("footer").getBoundingClientRect();
+                const { bottom } = (one.closest("label") ?? one).getBoundingClientRect();
+                return one !== document.body && bottom > notice.top + 0.5 ? [one.outerHTML] : [];
+            }"""
+        )
+
+    assert [one for one in covered if "stage" not in one] == []
+
+
+def test_the_next_picture_moves_no_more_than_the_thumbnails(open_page):
+    page = open_page(viewport=ZOOMED)
+    answered(page, *[SKIN] * 8)
+    page.evaluate("scrollTo(0, 60)")
+
+    for _ in range(7):
+        page.keyboard.press("n")
+
+    page.wait_for_selector("#strip li:last-child [aria-current=true]")
+    row, last = (
+        page.locator(one).bounding_box() for one in ("#strip", "#strip li:last-child .thumb")
+    )
+    assert last["x"] + last["width"] <= row["x"] + row["width"] + 0.5
+    assert page.evaluate("scrollY") == 60
 
 
 def test_thumbnails_are_walked_with_arrows_and_removed_with_delete(page):
