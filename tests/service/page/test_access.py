@@ -1,8 +1,9 @@
 """Keyboard, screen readers, contrast, small screens; and what is always in view."""
 
+import numpy as np
 import pytest
 
-from tests.service.page.conftest import BROKEN, SKIN, answered, choose, ramp
+from tests.service.page.conftest import BROKEN, SKIN, answered, choose, ramp, seen
 from tests.service.pictures import film, square
 
 DESKTOP, PHONE = {"width": 1280, "height": 844}, {"width": 390, "height": 844}
@@ -68,6 +69,31 @@ def test_a_pressed_button_can_be_read_under_the_pointer(page):
     )
 
     assert color != ground
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_where_the_system_chooses_the_colors_bars_and_choices_are_still_seen(open_page, scheme):
+    page = open_page(forced_colors="active", color_scheme=scheme)
+    answered(page, SKIN, SKIN)
+    page.click("#beside")
+
+    for one, other in (
+        (".found .fill", ".track"),
+        (".bar .tick", ".track"),
+        ("#styles :checked + span", "#styles :not(:checked) + span"),
+        ("#beside", "#zoom-in"),
+    ):
+        grounds = [
+            page.locator(each).first.evaluate("one => getComputedStyle(one).backgroundColor")
+            for each in (one, other)
+        ]
+        assert grounds[0] != grounds[1], (one, other)
+    colors = seen(page, "#scale i").reshape(-1, 3)
+    assert np.ptp(colors.astype(int), axis=1).max() > 100
+    edges = page.locator(".thumb").evaluate_all(
+        "all => all.map(one => getComputedStyle(one).borderColor)"
+    )
+    assert edges[0] != edges[1]
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
