@@ -22,6 +22,16 @@ export async function decoded(src) {
   return image;
 }
 
+/** Whether a canvas gives back what was drawn; some browsers give noise, lest pages know them by it. */
+export function readable() {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 8, height: 8 });
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#808080";
+  context.fillRect(0, 0, 8, 8);
+  const { data } = context.getImageData(0, 0, 8, 8);
+  return data.every((value, at) => at % 4 === 3 || Math.abs(value - 128) < 8);
+}
+
 export function plain(label) {
   return label.replaceAll("_", " ");
 }

@@ -1,6 +1,6 @@
 // A heatmap as colors or as lines, drawn as the service draws them.
 
-import { decoded } from "./dom.js";
+import { decoded, readable } from "./dom.js";
 
 export const LEVELS = [0.25, 0.5, 0.75]; // where contour lines run, as shares of the peak
 
@@ -13,8 +13,9 @@ const TURBO = Array.from({ length: 256 }, (_, heat) =>
   ].map((factors) => 255 * factors.reduceRight((sum, factor) => sum * (heat / 255) + factor, 0)),
 );
 
-/** The heat of a gray picture: {width, height, values}, 0 to 255, row by row. */
+/** The heat of a gray picture: {width, height, values}, 0 to 255, row by row; null if it can't be read. */
 export async function heatOf(src) {
+  if (!readable()) return null;
   const image = await decoded(src);
   const { naturalWidth: width, naturalHeight: height } = image;
   const canvas = Object.assign(document.createElement("canvas"), { width, height });

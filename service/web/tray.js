@@ -2,7 +2,7 @@
 // answers looked at last are kept; of the others only a thumbnail and the first line.
 
 import { ask, inWords } from "./api.js";
-import { decoded } from "./dom.js";
+import { decoded, readable } from "./dom.js";
 
 const KEPT = 16; // answers, of a megabyte or two each
 const THUMB = 128; // pixels of a thumbnail's longer side
@@ -180,6 +180,7 @@ export class Tray {
 }
 
 function thumbnail(image) {
+  if (!readable()) return "";
   const { naturalWidth: width, naturalHeight: height } = image;
   const scale = Math.min(1, THUMB / Math.max(width, height));
   const canvas = document.createElement("canvas");

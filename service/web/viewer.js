@@ -71,9 +71,10 @@ export class Viewer {
       this.heat = heat;
       const words = `Where the model sees evidence for ${plain(label)}`;
       for (const id of ["heat", "lines"]) $(id).setAttribute("aria-label", words);
-      paint($("heat"), heat);
+      if (heat) paint($("heat"), heat);
       this.outlined = false;
     }
+    $("heat-problem").hidden = Boolean(this.heat) || this.peak === 0;
     this.drawStyle();
   }
 

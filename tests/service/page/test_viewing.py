@@ -210,8 +210,8 @@ def test_lines_run_where_the_heat_is_a_quarter_a_half_and_three_quarters(page):
 
 
 def test_who_returns_to_the_page_sees_what_its_controls_say(page, server):
-    page.locator("#opacity").fill("80")
     answered(page)
+    page.locator("#opacity").fill("80")
     page.keyboard.press("h")
     page.goto(f"{server.url}/livez")
     page.go_back()
@@ -225,6 +225,28 @@ def test_who_returns_to_the_page_sees_what_its_controls_say(page, server):
     assert page.inner_text("#opacity-value") == f"{page.input_value('#opacity')} %"
     opacity = page.eval_on_selector("#heat", "image => Number(image.style.opacity)")
     assert 100 * opacity == pytest.approx(float(page.input_value("#opacity")))
+
+
+def test_noise_that_a_browser_gives_for_pixels_is_not_shown_as_heat(page):
+    page.evaluate(
+        """() => {
+            const asked = CanvasRenderingContext2D.prototype.getImageData;
+            CanvasRenderingContext2D.prototype.getImageData = function (...what) {
+                const pixels = asked.apply(this, what);
+                crypto.getRandomValues(pixels.data.subarray(0, 256));
+                return pixels;
+            };
+        }"""
+    )
+
+    answered(page)
+    page.wait_for_selector("#heat-problem:visible")
+
+    assert "the overlay is not drawn here" in page.inner_text("#heat-problem")
+    for style in ("heat", "contour"):
+        page.check(f"[name=style][value={style}]", force=True)
+        assert page.locator("#heat, #lines").filter(visible=True).count() == 0
+    assert page.locator(".thumb img[src]").count() == 0
 
 
 def test_lines_are_as_thin_at_every_zoom(page):
