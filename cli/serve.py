@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.errors import not_installed, one_line_errors
+from cli.errors import fail, not_installed, one_line_errors
 from service.allocator import ALLOCATOR
 
 HERE = Path(__file__).resolve().parent.parent
@@ -36,6 +36,7 @@ def serve(
     """
     if importlib.util.find_spec("bentoml") is None:
         not_installed("bentoml")
+    _check_settings()
     environment = {"BENTOML_DO_NOT_TRACK": "True", **ALLOCATOR, **os.environ}
     if models:
         environment["CARE_MODELS"] = str(models)
@@ -47,3 +48,18 @@ def serve(
     command = [sys.executable, "-P", "-m", "bentoml", "serve", "service.api:CareService"]
     command += ["--host", host, "--port", str(port), "--working-dir", str(HERE)]
     os.execve(sys.executable, command, environment)
+
+
+def _check_settings() -> None:
+    # BentoML would start a worker anew every ten seconds, and none would come up.
+    from pydantic import ValidationError
+
+    from service.settings import Settings
+
+    try:
+        Settings().keys()
+    except ValidationError as error:
+        own = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
+        fail("; ".join(f"CARE_{str(one['loc'][0]).upper()}: {one['msg']}" for one in own))
+    except ValueError as error:
+        fail(f"CARE_API_KEYS_FILE: {error}")

@@ -43,12 +43,39 @@ def test_paths_in_the_environment_start_where_the_command_does(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CARE_MODELS", "my-models")
     monkeypatch.setenv("CARE_API_KEYS_FILE", "keys/care.txt")
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "care.txt").write_text("lab:a-key-of-the-tests-alone")
 
     assert CliRunner().invoke(app, ["serve"]).exit_code == 0
 
     root = tmp_path.resolve()
     assert handed_over["environment"]["CARE_MODELS"] == str(root / "my-models")
     assert handed_over["environment"]["CARE_API_KEYS_FILE"] == str(root / "keys" / "care.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CARE_QUEUE", "many"),
+        ("CARE_CONCURRENCY", "0"),
+        ("CARE_ROOT_PATH", "care"),
+        ("CARE_API_KEYS", "lab:Canary"),
+        ("CARE_API_KEYS_FILE", os.devnull),
+        ("CARE_API_KEYS_FILE", "nowhere"),
+    ],
+)
+def test_a_setting_that_cannot_be_read_is_named_and_nothing_is_started(
+    handed_over, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+):
+    monkeypatch.setenv(name, value)
+
+    result = CliRunner().invoke(app, ["serve"])
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"care: {name if value != 'nowhere' else value}: ")
+    assert "CARE_BATCH" not in result.stderr  # follows from others
+    assert "Canary" not in result.stderr
+    assert not handed_over
 
 
 def test_no_module_is_taken_from_the_folder_it_is_started_in(handed_over, tmp_path: Path):
