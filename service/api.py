@@ -258,7 +258,7 @@ async def live() -> LiveReport:
 
 @app.get("/v2/health/ready", responses=refusals() | {503: {"model": ReadyReport}})
 async def ready(response: Response) -> ReadyReport:
-    """Whether all models are loaded with the digests their cards say, likewise."""
+    """Whether all models can be asked, as KServe's open inference protocol asks it."""
     is_ready = _service().room.ready
     response.status_code = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
     return ReadyReport(ready=is_ready)
@@ -271,7 +271,7 @@ async def ready(response: Response) -> ReadyReport:
     ),
 )
 async def metadata(name: str) -> ModelMetadata:
-    """What goes into a model and what comes out, likewise."""
+    """What goes into a model and what comes out, as KServe's open inference protocol asks it."""
     return model_metadata(_service().room.named(name))
 
 
@@ -296,11 +296,20 @@ def metrics() -> Response:
     return Response(content, media_type=kind)
 
 
-@app.get("/livez", response_class=PlainTextResponse)
-@app.get("/healthz", response_class=PlainTextResponse)
+@app.get(
+    "/livez",
+    response_class=PlainTextResponse,
+    description="Whether the service runs, as a kubelet asks it.",
+)
+@app.get(
+    "/healthz",
+    response_class=PlainTextResponse,
+    description="Whether the service runs, by an older name.",
+)
 @app.get(
     "/readyz",
     response_class=PlainTextResponse,
+    description="Whether all models can be asked, as a kubelet asks it.",
     responses={503: {"description": "What is missing.", "content": {"text/plain": {}}}},
 )
 async def probe() -> Response:

@@ -139,4 +139,6 @@ def document(app: FastAPI, settings: Settings) -> dict[str, Any]:
             if operation.get("parameters"):
                 # FastAPI's own refusal of a parameter; ours are texts, and any text will do.
                 del operation["responses"][str(HTTPStatus.UNPROCESSABLE_ENTITY.value)]
+    for name in ("HTTPValidationError", "ValidationError"):  # what that refusal would look like
+        del written["components"]["schemas"][name]
     return written

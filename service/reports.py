@@ -196,13 +196,13 @@ class LiveReport(BaseModel):
 
 
 class ReadyReport(BaseModel):
-    """Whether the service can answer, likewise."""
+    """Whether the service can answer, in the words of the open inference protocol."""
 
     ready: bool
 
 
 class TensorReport(BaseModel):
-    """One input or output of a model, likewise."""
+    """One input or output of a model, in the words of the open inference protocol."""
 
     name: str
     datatype: str = Field(description="Such as UINT8 or FP32.")
@@ -210,7 +210,7 @@ class TensorReport(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """What goes into a model and what comes out, likewise."""
+    """What goes into a model and what comes out, in the words of the open inference protocol."""
 
     name: str
     versions: list[str]

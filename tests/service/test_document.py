@@ -1,6 +1,7 @@
 """The service does what its OpenAPI document says: schemathesis makes requests from it."""
 
 import copy
+import json
 from typing import Any
 from urllib.parse import quote
 
@@ -148,6 +149,27 @@ def test_clients_made_from_the_document_know_files_by_either_spelling():
 
         assert file["format"] == "binary"
         assert file["contentMediaType"] == "application/octet-stream"
+
+
+def test_every_call_says_what_it_is_for_in_words_of_its_own():
+    told = [
+        operation["description"]
+        for operations in DOCUMENT["paths"].values()
+        for operation in operations.values()
+    ]
+
+    assert len(set(told)) == len(told)
+    assert "likewise" not in json.dumps(DOCUMENT)
+
+
+def test_nothing_is_described_that_no_call_sends_or_takes():
+    text = json.dumps(DOCUMENT)
+
+    assert [
+        name
+        for name in DOCUMENT["components"]["schemas"]
+        if f'"#/components/schemas/{name}"' not in text
+    ] == []
 
 
 def test_every_refusal_comes_in_the_envelope():
