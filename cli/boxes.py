@@ -133,7 +133,7 @@ def make(
     scale: Annotated[
         float | None,
         typer.Option(
-            help="Boxes are scaled by this.  [default: 1.1 for saliency, 1 for lungs and segment]",
+            help="Boxes are scaled by this.  [default: 1.1 for saliency, else 1]",
             min=0.1,
             max=3,
         ),

@@ -19,7 +19,10 @@ RunFile = Annotated[
 ]
 Data = Annotated[
     Path | None,
-    typer.Option(help="Folder of the data set, where the run's relative paths start.", exists=True),
+    typer.Option(
+        help="Folder of the data set, where the run's boxes and weights are looked for.",
+        exists=True,
+    ),
 ]
 Boxes = Annotated[Path | None, typer.Option(help="CSV of lesion boxes, instead of the run's.")]
 Settings = Annotated[
