@@ -49,7 +49,7 @@ class Crew:
         self._under_way = 0
         self._waiting: SimpleQueue[Asked | None] = SimpleQueue()
         self._done: deque[Done] = deque()
-        self._planned = False  # whether the loop will hand over of its own accord
+        self._planned: asyncio.TimerHandle | None = None  # the loop's next look of its own accord
         for number in range(size):
             threading.Thread(target=self._serve, daemon=True, name=f"crew-{number}").start()
 
@@ -100,11 +100,12 @@ class Crew:
         return True
 
     def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._planned = True
-        loop.call_later(BURST, self._hand_over, loop)
+        self._planned = loop.call_later(BURST, self._hand_over, loop)
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._planned = False
+        if self._planned:  # a thread may have been faster
+            self._planned.cancel()
+            self._planned = None
         while self._done:
             self._under_way -= 1
             future, result, error = self._done.popleft()

@@ -3,8 +3,9 @@
 import asyncio
 import gc
 import threading
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 
@@ -97,6 +98,34 @@ def test_nobody_waits_for_a_job_that_came_later(crew: Crew) -> None:
         assert all(await asyncio.gather(*slow))
 
     asyncio.run(ask())
+
+
+def test_of_its_own_accord_the_loop_looks_once_at_a_time(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[asyncio.TimerHandle] = []
+
+    async def ask() -> int:
+        loop = asyncio.get_running_loop()
+        later, most = loop.call_later, 0
+
+        def noted(delay: float, call: Callable[..., object], *rest: object) -> asyncio.TimerHandle:
+            planned.append(later(delay, call, *rest))
+            return planned[-1]
+
+        async def client() -> None:
+            nonlocal most
+            for _ in range(20):
+                await crew.do(lambda: time.sleep(0.001))
+                ahead = [one for one in planned if not one.cancelled() and one.when() > loop.time()]
+                most = max(most, len(ahead))
+
+        monkeypatch.setattr(loop, "call_later", noted)
+        await asyncio.gather(*(client() for _ in range(SIZE + 1)))
+        return most
+
+    assert asyncio.run(ask()) <= 1
+    assert planned
 
 
 def test_while_jobs_wait_results_come_in_bursts_and_else_at_once(
