@@ -99,6 +99,23 @@ def test_ybr_partial_uses_the_narrow_range():
     np.testing.assert_allclose(gray, [0, 255, 128, 128], atol=1)
 
 
+def test_ybr_partial_undoes_the_equations_of_the_standard():
+    # PS3.3 C.7.6.3.1.2, [Y, Cb, Cr] from [R, G, B]
+    forward = np.array(
+        [[0.2568, 0.5041, 0.0979], [-0.1482, -0.2910, 0.4392], [0.4392, -0.3678, -0.0714]]
+    )
+    colors = np.array([[200, 40, 30], [30, 180, 60], [20, 60, 220], [240, 230, 20], [90, 90, 90]])
+    y, cb, cr = np.rint(forward @ colors.T + [[16], [128], [128]])
+    packed = np.stack([y, y, cb, cr], axis=1).astype(np.uint8)  # two pixels of each color
+    dataset = make_dicom(
+        np.zeros((5, 2, 3), np.uint8), photometric="YBR_PARTIAL_422", PixelData=packed.tobytes()
+    )
+
+    pixels = read_image(as_bytes(dataset)).pixels.astype(int)
+
+    assert np.abs(pixels - colors[:, None]).max() <= 2
+
+
 @pytest.mark.parametrize(("kind", "bits"), [(np.uint16, 16), (np.uint16, 12), (np.uint32, 32)])
 def test_deep_color_is_scaled_by_its_bits(kind, bits):
     picture = make_color()

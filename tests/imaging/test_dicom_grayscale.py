@@ -1,7 +1,7 @@
 """Grayscale DICOM → brightness, against pydicom's and highdicom's float pipelines."""
 
 import tracemalloc
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import highdicom
 import numpy as np
@@ -242,11 +242,112 @@ def test_a_window_that_is_empty_among_others_is_none_and_keeps_its_number(center
         file.read(window=empty)
 
 
-def test_a_window_one_wide_is_a_threshold():
+@pytest.mark.parametrize(
+    ("center", "shown"), [(100.5, [0, 0, 255]), (100, [0, 255, 255]), (99.5, [0, 255, 255])]
+)
+def test_a_window_one_wide_is_a_threshold(center, shown):
+    # PS3.3 C.11.2.1.2.1: black up to c - 0.5 - (w - 1) / 2, white above c - 0.5 + (w - 1) / 2
     film = np.array([[99, 100, 101]], np.uint16)
-    dataset = make_dicom(film, WindowCenter=100.5, WindowWidth=1)
+    dataset = make_dicom(film, WindowCenter=center, WindowWidth=1)
 
-    np.testing.assert_array_equal(read_image(as_bytes(dataset)).pixels, [[0, 0, 255]])
+    np.testing.assert_array_equal(read_image(as_bytes(dataset)).pixels, [shown])
+
+
+def by_the_standard(value: float, center: float, width: float, function: str) -> float:
+    """Brightness in [0, 255] of a value, as PS3.3 C.11.2.1.2.1 and C.11.2.1.3.2 spell it."""
+    below, above = center - width / 2, center + width / 2
+    share = (value - center) / width + 0.5
+    if function == "LINEAR":
+        below, above = center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2
+        share = (value - (center - 0.5)) / (width - 1) + 0.5
+    return 255 * (0 if value <= below else 1 if value > above else share)
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT"])
+@pytest.mark.parametrize(("center", "width"), [(12, 6), (11.5, 5), (13, 2), (10, 9.5)])
+def test_a_window_of_a_few_values_is_that_of_the_standard(center, width, function):
+    film = np.arange(8, 20, dtype=np.uint8).reshape(3, 4)
+    dataset = make_dicom(film, WindowCenter=center, WindowWidth=width, VOILUTFunction=function)
+
+    expected = [by_the_standard(value, center, width, function) for value in range(8, 20)]
+    assert_within_one(read_image(as_bytes(dataset)).pixels.reshape(-1), np.array(expected))
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", None])
+def test_of_a_few_values_the_window_told_is_exactly_the_one_that_shows_them(function):
+    film = np.array([[10, 11, 12, 13]], np.uint8)
+
+    image = read_image(as_bytes(make_dicom(film, VOILUTFunction=function)))
+
+    told = image.voi.window
+    again = [by_the_standard(value, *astuple(told), function or "LINEAR") for value in film[0]]
+    np.testing.assert_array_equal(image.pixels, [[0, 85, 170, 255]])
+    np.testing.assert_allclose(again, image.pixels[0], atol=1e-9)
+
+
+def test_the_window_told_of_a_table_goes_from_its_first_change_to_its_last():
+    film = np.array([[10, 11, 12, 13]], np.uint8)
+    table = lut_item(np.array([0, 0, 90, 200, 255, 255]), first=9, bits=8)
+
+    image = read_image(as_bytes(make_dicom(film, VOILUTSequence=table)))
+
+    np.testing.assert_array_equal(image.pixels, [[0, 90, 200, 255]])
+    ends = [by_the_standard(value, *astuple(image.voi.window), "LINEAR") for value in film[0]]
+    np.testing.assert_allclose(ends, [0, 85, 170, 255], atol=1e-9)
+
+
+def test_a_window_narrower_than_one_is_one_where_values_lie_that_close():
+    values = np.linspace(0, 1, 41, dtype=np.float32).reshape(1, 41)
+    window = {"VOILUTFunction": "LINEAR_EXACT", "WindowCenter": 0.5, "WindowWidth": 0.25}
+
+    pixels = read_image(as_bytes(floating(values, **window))).pixels[0]
+
+    expected = [by_the_standard(value, 0.5, 0.25, "LINEAR_EXACT") for value in values[0]]
+    assert_within_one(pixels, np.array(expected))
+
+
+def test_a_slope_of_zero_says_nothing():
+    film = make_film()
+    zero = make_dicom(film, bits_stored=12, RescaleSlope=0, RescaleIntercept=0, **WINDOW)
+
+    np.testing.assert_array_equal(
+        read_image(as_bytes(zero)).pixels,
+        read_image(as_bytes(make_dicom(film, bits_stored=12, **WINDOW))).pixels,
+    )
+
+
+def test_a_value_between_two_entries_of_a_table_has_the_nearer_one():
+    film = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    entries = np.array([0, 40, 90, 150, 255])
+    dataset = make_dicom(
+        film,
+        RescaleSlope="0.4",
+        RescaleIntercept=0,
+        VOILUTSequence=lut_item(entries, bits=8),
+    )
+
+    nearest = [entries[np.abs(np.arange(5) - 0.4 * value).argmin()] for value in range(12)]
+    np.testing.assert_array_equal(read_image(as_bytes(dataset)).pixels.reshape(-1), nearest)
+
+
+def test_a_table_that_says_no_entries_has_65536():
+    film = make_film(bits=16)
+    entries = np.arange(65536)[::-1]  # the descriptor has no room for their number (C.11.2.1.1)
+
+    pixels = read_image(as_bytes(make_dicom(film, VOILUTSequence=lut_item(entries)))).pixels
+
+    assert_within_one(pixels, (65535 - film.astype(np.float64)) / 257)
+
+
+@pytest.mark.parametrize("high_bit", [0, 10, 16, 40])
+def test_a_high_bit_that_cannot_be_counts_as_the_usual_one(high_bit):
+    film = make_film()
+    odd = make_dicom(film, bits_stored=12, HighBit=high_bit, **WINDOW)
+
+    np.testing.assert_array_equal(
+        read_image(as_bytes(odd)).pixels,
+        read_image(as_bytes(make_dicom(film, bits_stored=12, **WINDOW))).pixels,
+    )
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])

@@ -137,6 +137,22 @@ def test_the_valid_bits_are_kept_wherever_they_are(high_bit, kind, syntax, tmp_p
     np.testing.assert_array_equal(read_image(as_bytes(dataset)).pixels, expected)
 
 
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless])
+@pytest.mark.parametrize("kind", [np.uint16, np.int16])
+@pytest.mark.parametrize(("said", "high_bit"), [(12, 11), (12, 15), (16, 15)])
+def test_a_codestream_of_the_valid_bits_alone_is_understood_by_its_own_depth(
+    said, high_bit, kind, syntax
+):
+    film = (make_film(33, 47).astype(int) - 2048 * (kind is np.int16)).astype(kind)
+    expected = read_image(as_bytes(make_dicom(film, **WINDOW))).pixels
+    dataset = make_dicom(film, bits_stored=12, **WINDOW)
+    dataset.compress(syntax, encoding_plugin=ENCODERS[syntax])
+
+    dataset.BitsStored, dataset.HighBit = said, high_bit
+
+    np.testing.assert_array_equal(read_image(as_bytes(dataset)).pixels, expected)
+
+
 @pytest.mark.parametrize("tool", ["dcmcjpeg", "dcmcjpls"])
 def test_color_of_12_bits_in_16_is_as_bright_as_it_was(tool, tmp_path):
     dataset = make_dicom(make_color(33, 47).astype(np.uint16) * 16, bits_stored=12)
