@@ -100,16 +100,77 @@ def test_stretching_a_map_is_bilinear_interpolation_between_cell_centers(size):
     np.testing.assert_allclose(placement.map_to_picture(cells, size), wanted, atol=1e-5)
 
 
-def test_squash_fills_the_square_and_pad_keeps_proportions():
-    white = picture(np.full((100, 300), 255, np.uint8))
+@pytest.mark.parametrize(
+    ("width", "height"), [(100, 300), (300, 100), (290, 300), (300, 290), (31, 300), (300, 300)]
+)
+@pytest.mark.parametrize("wanted", [1.0, 0.3])
+def test_a_map_is_cut_out_of_the_padding_by_bilinear_interpolation_too(width, height, wanted):
+    size, cells = 32, np.random.default_rng(0).random((8, 8))
+    placement = preprocessing("pad", size).place(width, height)
+    shape = round(height * wanted), round(width * wanted)
+    at = []  # cells, of which pixels' middles lie on the square
+    for count, side in zip(shape, (height, width), strict=True):
+        inner = round(side * size / max(width, height))
+        middles = (size - inner) // 2 + (np.arange(count) + 0.5) * inner / count
+        at.append((middles * 8 / size - 0.5).clip(0, 7))
+    expected = map_coordinates(cells, np.meshgrid(*at, indexing="ij"), order=1)
 
-    squashed, _ = preprocessing("squash")(white)
-    padded, placement = preprocessing("pad")(white)
+    found = placement.map_to_picture(cells, shape)
+
+    # OpenCV looks up to a 32nd of a cell
+    np.testing.assert_allclose(found, expected, atol=1 / 32)
+
+
+@pytest.mark.parametrize("cells", [1, 7, 8, 14])
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize(("height", "width"), [*SIZES, (1, 500), (500, 2), (300, 290)])
+def test_cells_over_the_picture_are_those_that_share_a_part_with_it(fit, height, width, cells):
+    placement = preprocessing(fit).place(width, height)
+    [box] = placement.boxes_to_model(np.array([[0, 0, width, height]]))
+
+    rows, columns = placement.cells((cells, cells))
+
+    for found, low, high in ((rows, box[1], box[3]), (columns, box[0], box[2])):
+        over = [
+            n
+            for n in range(cells)
+            if min(high, (n + 1) * 224 / cells) - max(low, n * 224 / cells) > 1e-6
+        ]
+        assert list(range(cells))[found] == over
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_squash_fills_the_square_and_pad_keeps_proportions(turned):
+    white = np.full((300, 100) if turned else (100, 300), 255, np.uint8)
+
+    squashed, _ = preprocessing("squash")(picture(white))
+    padded, placement = preprocessing("pad")(picture(white))
 
     assert squashed.min() == 255
-    assert (placement.top, placement.left) == (74, 0)
-    assert padded[:74].max() == padded[149:].max() == 0
-    assert padded[74:149].min() == 255
+    assert (placement.top, placement.left) == ((0, 74) if turned else (74, 0))
+    upright = padded.swapaxes(0, 1) if turned else padded
+    assert upright[:74].max() == upright[149:].max() == 0
+    assert upright[74:149].min() == 255
+
+
+def test_gray_is_the_luminance_of_the_colors():
+    colors = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [200, 100, 50]], np.uint8)
+
+    square, _ = preprocessing("squash", 4, "gray")(picture(np.repeat(colors[None], 4, axis=0)))
+
+    # ITU-R BT.601
+    np.testing.assert_allclose(square[0, :, 0], colors @ [0.299, 0.587, 0.114], atol=0.51)
+
+
+@pytest.mark.parametrize(("height", "width"), [(9, 13), (40, 13), (13, 40), (23, 31)])
+def test_a_small_picture_is_enlarged_by_bilinear_interpolation(height, width):
+    small = np.random.default_rng(0).integers(0, 256, (height, width), np.uint8)
+    at = [((np.arange(64) + 0.5) * n / 64 - 0.5).clip(0, n - 1) for n in (height, width)]
+    expected = map_coordinates(small.astype(float), np.meshgrid(*at, indexing="ij"), order=1)
+
+    square, _ = preprocessing("squash", 64)(picture(small))
+
+    assert np.abs(square[..., 0] - expected).max() <= 1
 
 
 def test_model_input_is_always_uint8_rgb():
