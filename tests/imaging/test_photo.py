@@ -47,6 +47,22 @@ def test_a_senseless_orientation_counts_as_upright(orientation):
     )
 
 
+@pytest.mark.parametrize("second", [1, 3, 8])
+def test_of_two_exif_blocks_the_first_that_turns_the_picture_counts(second):
+    picture = make_color(40, 64)
+    once, other = (as_jpeg(picture, orientation=number) for number in (6, second))
+    block = other[2 : 4 + int.from_bytes(other[4:6], "big")]
+    after_first = 4 + int.from_bytes(once[4:6], "big")
+
+    twice = once[:after_first] + block + once[after_first:]
+
+    np.testing.assert_array_equal(read_image(twice).pixels, read_image(once).pixels)
+    np.testing.assert_array_equal(
+        read_image(once[:2] + as_jpeg(picture, orientation=1)[2:after_first] + once[2:]).pixels,
+        read_image(once).pixels,
+    )
+
+
 @pytest.mark.parametrize("picture", [make_film(33, 21, bits=8), make_color(33, 21)])
 def test_an_8_bit_png_is_taken_as_it_is(picture):
     image = read_image(as_png(picture))
@@ -154,6 +170,18 @@ def test_a_progressive_jpeg_is_read():
     data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
 
     assert read_image(data).pixels.shape == bgr.shape
+
+
+def test_a_jpeg_whose_scans_hold_one_color_each_is_fragile_though_it_is_baseline():
+    data = as_jpeg(make_color())
+    scan = data.index(b"\xff\xda")  # then its length, and how many colors it holds
+    assert data[scan + 4] == 3
+
+    alone = data[: scan + 4] + b"\1" + data[scan + 5 :]
+
+    assert open_image(alone).fragile
+    assert not open_image(data).fragile
+    assert not open_image(as_jpeg(make_film(bits=8))).fragile
 
 
 def test_fill_bytes_before_a_jpegs_segments_are_skipped():

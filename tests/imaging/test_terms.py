@@ -47,6 +47,7 @@ def test_every_modality_of_the_standard_is_known():
         ("CHEST", "CHEST"),
         ("KNEE OF JANE DOE, BORN 1947-11-03", "KNEE"),
         ("NECK_CHEST", "NECK CHEST"),
+        ("CHEST, PA CHEST", "CHEST"),
         ("胸部CHEST", "CHEST"),
         ("膝", "OTHER"),
         ("КОЛЕНО", "OTHER"),
