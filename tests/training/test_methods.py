@@ -1,5 +1,6 @@
 """Methods as the loop sees them: what each part adds, what processes share, what is refused."""
 
+import copy
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from lightning.fabric import Fabric
 from torch.nn.functional import cross_entropy
 
 import training
+from tests.training.test_ecl import bhp_reference
 from tests.training.tiny import (
     CLASSES,
     make_batch,
@@ -21,9 +23,11 @@ from tests.training.tiny import (
 )
 from training.config import (
     AttentionSettings,
+    MixUpSettings,
     NetworkSettings,
     PretrainingSettings,
     SamplerSettings,
+    StageSettings,
     TrainingRun,
 )
 from training.data.dataset import Batch
@@ -32,9 +36,11 @@ from training.errors import ConfigError
 from training.losses import make_loss
 from training.method_settings import DeepPneumoniaSettings, ECLSettings, ProCoSettings
 from training.methods import METHODS, PRETRAINING, Method, Processes, Task
+from training.methods.contrastive import pooled
 from training.methods.deep_pneumonia import hard_attention_loss, hard_mask, steady_statistics
+from training.methods.proco import proto_instances
 from training.network import SpatialGate, freeze_batch_norm
-from training.stages import check, stages_of
+from training.stages import check, preprocessing_of, sampler_of, stages_of
 
 BATCH = 8
 LABELS = [0, 3, 1, 3, 2, 0, 0, 1]
@@ -246,6 +252,78 @@ def test_lesion_only_training_shows_the_classifier_marked_cells_and_whole_pictur
         torch.testing.assert_close(seen[n], activations[n] * kept)
 
 
+def features_of_stages(method: Method, images: torch.Tensor) -> list[np.ndarray]:
+    """Pooled maps behind the last layer of each resolution, in float64."""
+    layers = copy.deepcopy(method.network.features).double().eval()
+    maps, found = method.network.normalized(images.double()), []
+    for layer, following in zip(layers, [*layers[1:], None], strict=True):
+        maps = layer(maps)
+        # of a tiny network, whose convolutions have stride 2: the layers before the next one
+        if following is None or isinstance(following, torch.nn.Conv2d):
+            found.append(maps.mean((2, 3)).detach().numpy())
+    return found
+
+
+@pytest.mark.parametrize("form", ["ratio", "infonce"])
+def test_regulation_weighs_the_stages_and_averages_over_the_marked_pictures(form):
+    settings = DeepPneumoniaSettings(regulation=1.0, regulation_form=form, temperature=0.3)
+    method, batch = tiny_method("deep_pneumonia", deep_pneumonia=settings), tiny_batch()
+    pictures = batch.images[batch.boxed].double()
+    inside = batch.inside[..., None].double()
+    mean = pictures.mean((1, 2), keepdim=True)
+    lesion, erased = (m * pictures + (1 - m) * mean for m in (inside, 1 - inside))
+
+    found = method(batch)["l_cr"].item()
+
+    expected = 0.0
+    stages = [features_of_stages(method, each) for each in (pictures, lesion, erased)]
+    assert len(stages[0]) == 2
+    for omega, *features in zip((0.5, 1.0), *stages, strict=True):
+        for v, near, far in zip(*features, strict=True):
+            if form == "ratio":
+                term = min(10, np.abs(v - near).sum() / np.abs(v - far).sum())
+            else:
+                one, other = (
+                    np.exp(v @ w / np.linalg.norm(v) / np.linalg.norm(w) / 0.3) for w in (near, far)
+                )
+                term = -np.log(one / (one + other))
+            expected += omega * term / len(BOXES)
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_batch_norm_learns_of_the_pictures_themselves_alone():
+    method = tiny_method("deep_pneumonia", deep_pneumonia=DeepPneumoniaSettings()).train()
+    plain = copy.deepcopy(method.network).train()
+
+    method(tiny_batch())
+    plain.activations(tiny_batch().images)
+
+    for key, value in plain.state_dict().items():
+        if "running" in key:
+            torch.testing.assert_close(method.network.state_dict()[key], value)
+
+
+def test_a_marked_picture_counts_as_marked_even_if_its_label_is_called_free_of_lesions():
+    found = [
+        losses_of("deep_pneumonia", deep_pneumonia=DeepPneumoniaSettings(lesion_free=free))["l_att"]
+        for free in ((), ("d",))  # all pictures of which are marked
+    ]
+
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+
+
+def test_every_box_is_a_mark_whatever_the_attention_loss_attends_to():
+    run = tiny_run("deep_pneumonia")
+    care = AttentionSettings(attend=("b",), box_scale=1.5)
+
+    marks = METHODS["deep_pneumonia"].marks
+
+    assert marks(run, care) == AttentionSettings(attend=("all",), box_scale=1.5)
+    assert marks(run, None).attend == ("all",)
+    assert METHODS["ecl"].marks(run, care) is care
+    assert METHODS["ecl"].marks(run, None) is None
+
+
 def test_reference_passes_leave_batch_norm_as_it_was():
     method = tiny_method("deep_pneumonia").train()
     before = {key: value.clone() for key, value in method.network.state_dict().items()}
@@ -308,6 +386,46 @@ def test_proco_in_the_classifiers_space_is_paco():
     assert found["loss"].item() == pytest.approx(total, rel=1e-4)
 
 
+def test_the_share_of_a_prototype_is_drawn_from_rho_to_one(monkeypatch):
+    drawn = []
+
+    def listening(*arguments, rho, **options):
+        drawn.append(rho)
+        return proto_instances(*arguments, rho=rho, **options)
+
+    monkeypatch.setattr("training.methods.proco.proto_instances", listening)
+    method = tiny_method("proco", proco=ProCoSettings(queue=16, rows=6, rho=0.7))
+    for step in range(40):
+        method(tiny_batch(step))
+
+    shares = torch.stack(drawn)
+    assert shares.shape == (40, BATCH, CLASSES)
+    assert 0.7 <= shares.min() < 0.71
+    assert 0.99 < shares.max() <= 1
+    assert shares.mean().item() == pytest.approx(0.85, abs=0.01)
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_sure_classes_weigh_less_only_where_that_is_asked_for(online):
+    settings = ProCoSettings(queue=16, rows=6, instances=False, online=online)
+    method = tiny_method("proco", proco=settings)
+    before = method(tiny_batch())["l_pl"].item()
+
+    method.confidence.copy_(torch.tensor([0.9, 0.1, 0.5, 0.0]))
+
+    assert (method(tiny_batch())["l_pl"].item() != before) == online
+
+
+def test_prototypes_are_compared_by_their_directions():
+    method = tiny_method("proco", proco=ProCoSettings(queue=16, rows=6, instances=False))
+    before = method(tiny_batch())["l_pl"].item()
+
+    with torch.no_grad():
+        method.prototypes *= torch.tensor([[0.1], [1.0], [5.0], [30.0]])
+
+    assert method(tiny_batch())["l_pl"].item() == pytest.approx(before, rel=1e-5)
+
+
 def test_prototypes_start_anew_from_the_mean_keys_of_the_first_epoch():
     method = tiny_method("proco")
     random = method.prototypes.detach().clone()
@@ -358,6 +476,31 @@ def test_each_part_of_ecl_adds_its_share():
     assert late[True] == pytest.approx(weighted, rel=1e-5)
 
 
+def test_the_proxy_loss_takes_both_views_of_each_picture_and_all_proxies_with_their_labels():
+    method, batch = tiny_method("ecl"), tiny_batch()
+
+    found = method(batch)["l_bhp"].item()
+
+    with torch.no_grad():
+        rows = [method.project(pooled(method.network, each)) for each in (batch[0], batch.second)]
+        rows.append(torch.nn.functional.normalize(method.proxies))
+    # of 24, 8, 4 and 2 pictures: 1 proxy of the largest class, floor(24 / n / 10) + 2 of others
+    labels = LABELS + LABELS + [0, 1, 1, 2, 2, 3, 3, 3]
+    expected = bhp_reference(torch.cat(rows).double().numpy(), labels, 0.1)
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_late_in_a_stage_classes_weigh_by_what_validation_found():
+    method = tiny_method("ecl")
+    method.start_epoch(0, 100)
+    method.after_epoch(np.array([0, 1, 2, 2, 3]), np.eye(CLASSES)[[0, 1, 2, 1, 0]])
+
+    method.start_epoch(99, 100)
+
+    inverse = 1 / np.array([2 / 3, 2 / 3, 2 / 3, 0.05])  # d is never found, and kept from 0
+    np.testing.assert_allclose(method.classify.class_weights, inverse / inverse.mean(), rtol=1e-5)
+
+
 def test_proxies_gather_their_gradient_over_an_epoch_and_move_once():
     method = tiny_method("ecl")
     before = method.proxies.detach().clone()
@@ -375,6 +518,81 @@ def test_proxies_gather_their_gradient_over_an_epoch_and_move_once():
     assert method.proxies.grad is None
     np.testing.assert_allclose(method.f1, [1, 2 / 3, 2 / 3, 1], rtol=1e-6)  # d: not in the list
     assert method.own_optimizer().param_groups[0]["params"][0] is method.proxies
+    # momentum 0.9, also where nothing pulls any more
+    method.proxies.grad = torch.zeros_like(before)
+    method.after_epoch(np.array([0, 1, 2, 2]), np.eye(CLASSES)[[0, 1, 2, 1]])
+    torch.testing.assert_close(method.proxies.detach(), before - 0.002 * 1.9 * gathered)
+
+
+def test_moco_tells_a_pictures_second_view_from_the_keys_of_earlier_ones():
+    method, queued = tiny_method("moco"), torch.nn.functional.normalize(torch.randn(BATCH, 6))
+    method.queue.push(queued, torch.zeros(BATCH, dtype=torch.int64))
+    with torch.no_grad():  # a key encoder that is not the query encoder
+        for slow in method.key.parameters():
+            slow.mul_(0.9)
+    network, project = copy.deepcopy(method.key.copies)
+    batch = tiny_batch()
+    with torch.no_grad():
+        q = method.project(pooled(method.network, batch.images)).double().numpy()
+        k = project(pooled(network, batch.second)).double().numpy()
+
+    found = method(batch)["loss"].item()
+    method.after_step()
+
+    losses = []
+    for one, own in zip(q, k, strict=True):
+        others = sum(np.exp(one @ other / 0.2) for other in queued.double().numpy())
+        losses.append(-np.log(np.exp(one @ own / 0.2) / (np.exp(one @ own / 0.2) + others)))
+    assert found == pytest.approx(np.mean(losses), rel=1e-4)
+    np.testing.assert_allclose(method.queue.rows, [*queued.numpy(), *k], atol=1e-5)
+    for slow, before, fast in zip(
+        method.key.parameters(),
+        [*network.parameters(), *project.parameters()],
+        [*method.network.parameters(), *method.project.parameters()],
+        strict=True,
+    ):
+        torch.testing.assert_close(slow, 0.999 * before + 0.001 * fast.detach())
+
+
+def test_simclr_tells_two_views_of_a_picture_from_all_others():
+    method, batch = tiny_method("simclr"), tiny_batch()
+
+    found = method(batch)["loss"].item()
+
+    with torch.no_grad():
+        views = [method.project(pooled(method.network, each)) for each in (batch[0], batch.second)]
+    z = torch.cat(views).double().numpy()
+    losses = []
+    for i in range(2 * BATCH):
+        below = sum(np.exp(z[i] @ z[a] / 0.2) for a in range(2 * BATCH) if a != i)
+        losses.append(-np.log(np.exp(z[i] @ z[(i + BATCH) % (2 * BATCH)] / 0.2) / below))
+    assert found == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_a_late_weighting_starts_with_the_first_epoch_behind_its_share_of_the_stage():
+    method = tiny_method("deep_pneumonia")
+    method.classify = make_loss({"name": "ldam_drw"}, torch.from_numpy(TRAIN.counts()))
+
+    late = []
+    for epoch in range(10):
+        method.start_epoch(epoch, 10)
+        late.append(len(set(method.classify.class_weights.tolist())) > 1)
+
+    assert late == [False] * 8 + [True] * 2  # from 0.8 on
+
+
+@pytest.mark.parametrize("head_learns", [False, True])
+@pytest.mark.parametrize("name", ["deep_pneumonia", "proco", "ecl"])
+def test_the_head_learns_of_attention_only_where_that_is_asked_for(name, head_learns):
+    care = AttentionSettings(attend=("all",), tau=1.0, head_learns=head_learns)
+    method, batch = tiny_method(name, care=care), tiny_batch()
+    activations = method.network.activations(batch.images)
+
+    method.with_attention(batch, activations, {"loss": torch.zeros(())})["loss"].backward()
+
+    learnt = method.network.head[-1].weight.grad
+    assert (learnt is not None and bool(learnt.abs().max() > 1e-5)) == head_learns
+    assert method.network.features[0].weight.grad.abs().max() > 0
 
 
 @pytest.mark.parametrize(
@@ -515,6 +733,47 @@ def test_pretraining_comes_first_and_the_classifier_is_retrained_without_the_met
         ("crt", "care"),
     ]
     assert len({stage.number for stage in stages}) == 4
+
+
+def test_each_stage_has_its_own_batches():
+    labels = [0] * 40 + [1] * 4
+    pictures = sample_list(*(sample(f"{n}.png", label) for n, label in enumerate(labels)))
+    run = TrainingRun(
+        name="x",
+        method="care",
+        pretraining=PretrainingSettings(name="simclr", batch=16),
+        attention=AttentionSettings(attend=("b",)),
+        sampler=SamplerSettings(batch=16),
+        mixup=MixUpSettings(alpha=0.3),
+        crt=StageSettings(epochs=1, size=96),
+        stage2=StageSettings(size=128),
+    )
+    drawn = {
+        stage.name: [
+            draw
+            for epoch in range(20)
+            for batch in epoch_of(sampler_of(run, stage, pictures, Processes(), 0), epoch)
+            for draw in batch
+        ]
+        for stage in stages_of(run)
+    }
+
+    rare = {name: np.mean([labels[one.sample] for one in each]) for name, each in drawn.items()}
+    assert rare["stage1"] == rare["stage2"] == pytest.approx(4 / 44)
+    assert rare["crt"] == pytest.approx(0.5, abs=0.06)  # every class equally often
+    mixed = {name: any(one.partner is not None for one in each) for name, each in drawn.items()}
+    assert mixed == {"pretrain": False, "stage1": True, "stage2": True, "crt": False}
+    assert len(drawn["pretrain"]) == 20 * 32  # two views are compared in full batches
+    assert len(drawn["stage1"]) == len(drawn["crt"]) - 20 * 4 == 20 * 44
+    sizes = {stage.name: preprocessing_of(run, stage).size for stage in stages_of(run)}
+    assert sizes == {"pretrain": 224, "stage1": 224, "stage2": 128, "crt": 96}
+    attending = {stage.name: stage.care is not None for stage in stages_of(run)}
+    assert attending == {"pretrain": False, "stage1": False, "stage2": True, "crt": False}
+
+
+def epoch_of(batches, epoch: int) -> list:
+    batches.epoch = epoch
+    return list(batches)
 
 
 def test_methods_of_two_views_see_whole_batches_only():

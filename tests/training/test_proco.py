@@ -253,3 +253,16 @@ def test_recalibration_lifts_rare_and_unsure_classes_within_bounds_and_keeps_the
     assert sure.tolist() == pytest.approx([1, 1, 1])
     extreme = recalibrated(torch.tensor([1e-6, 1.0, 1.0]))
     assert extreme.min() / extreme.max() > 0.05  # clipped at a tenth of the mean
+
+    rare = np.r_[np.ones(39), 400.0, 1e-3]
+    share = np.clip(rare / rare.mean(), 0.1, 10)
+    np.testing.assert_allclose(recalibrated(torch.tensor(rare)), share / share.mean(), rtol=1e-6)
+
+
+def test_the_usual_prior_is_the_inverse_effective_number_at_0_999():
+    counts = [6705, 1113, 115]
+    numbers = np.array([sum(0.999**i for i in range(n)) for n in counts])
+
+    found = prior_weights(torch.tensor(counts), form="effective")
+
+    np.testing.assert_allclose(found, 1 / numbers / (1 / numbers).mean(), rtol=1e-5)
