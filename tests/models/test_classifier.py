@@ -1,5 +1,6 @@
 """A model's folder as it is loaded, and what its maps mean."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -9,9 +10,11 @@ import sys
 import numpy as np
 import onnx
 import pytest
+from scipy.special import softmax
 
 from imaging.image import Facts, MedicalImage
-from models.classifier import Classifier, Prediction, session_for
+from models.classifier import Classifier, Outputs, Prediction, session_for
+from models.distribution import Distribution
 from models.errors import BrokenModel, LabelNotFound, ModelNotFound
 from models.store import load_all, load_one
 from tests.factories import bright_square
@@ -98,6 +101,58 @@ def test_evidence_in_the_padding_alone_is_no_heat(classifier):
     assert not heatmap.any()
 
 
+@pytest.mark.parametrize(("height", "width"), [(20, 200), (200, 20), (150, 200)])
+def test_the_peak_is_that_of_the_cells_over_the_picture(classifier, height, width):
+    [found] = classifier.classify([picture(np.zeros((height, width), np.uint8))])
+    cams = np.zeros_like(found.cams)
+    cams[:, 0, 0] = 5  # in the padding, but where there is little of it
+    cams[:, 7, 7] = 1
+
+    heatmap, peak = with_map(found, cams).heatmap("square")
+
+    over = 14 * 0.75 * np.array([height, width]) / max(height, width)
+    assert peak == (1 if over.min() < 9 else 5)
+    assert heatmap.max() == 1
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.5, 2.5])
+def test_probabilities_are_the_softmax_of_logits_divided_by_the_temperature(
+    classifier, temperature
+):
+    card = dataclasses.replace(classifier.card, temperature=temperature)
+    logits = np.array([[1.5, -0.5], [0.0, 3.0], [80.0, -80.0]], np.float32)
+    maps = np.zeros((3, 2, 14, 14), np.float32)
+    placements = [card.preprocessing.place(10, 10)] * 3
+
+    predictions = Classifier(card, classifier._session).predictions(
+        Outputs(logits, maps, np.zeros((3, 2), np.float32)), placements
+    )
+
+    expected = softmax(logits.astype(np.float64) / temperature, axis=1)
+    for found, row in zip(predictions, expected, strict=True):
+        np.testing.assert_allclose(found.probabilities, row, rtol=1e-9)
+        assert found.probabilities.dtype == np.float64
+
+
+def test_a_picture_is_like_the_others_up_to_the_threshold_of_its_distance(classifier):
+    flat = Distribution(
+        center=np.zeros(2),
+        basis=np.eye(2)[:, :1],
+        variances=np.ones(1),
+        rest=np.array(1.0),
+        means=np.zeros((1, 2)),
+        threshold=np.array(2.0),
+    )
+    embeddings = np.array([[0, 0], [1.9, 0], [2, 0], [0, -2.1], [3, 4]], np.float32)
+    outputs = Outputs(np.zeros((5, 2)), np.zeros((5, 2, 14, 14)), embeddings)
+    placements = [classifier.card.preprocessing.place(10, 10)] * 5
+
+    found = Classifier(classifier.card, classifier._session, flat).predictions(outputs, placements)
+
+    np.testing.assert_allclose([one.distance for one in found], [0, 1.9, 2, 2.1, 5], rtol=1e-6)
+    assert [one.in_distribution for one in found] == [True, True, True, False, False]
+
+
 def test_a_label_that_is_not_there_is_answered_with_those_that_are(classifier):
     [found] = classifier.classify([picture(np.zeros((9, 9), np.uint8))])
 
@@ -114,11 +169,22 @@ def test_weights_other_than_the_card_means_are_refused(tmp_path):
         Classifier.load(folder)
 
 
-def test_a_card_that_the_graph_does_not_know_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": ["square", "dark"]},
+        {"temperature": 1.5},
+        {"operating_points": {"dark": 0.5, "square": 0.4}},
+        {"preprocessing": {"size": 224, "fit": "squash", "color": "rgb"}},
+        {"preprocessing": {"size": 224, "fit": "pad", "color": "gray"}},
+        {"accepts": {"modalities": ["CR"], "sop_classes": [], "body_parts": [], "views": []}},
+    ],
+    ids=str,
+)
+def test_a_card_that_the_graph_does_not_know_is_refused(tmp_path, change):
     folder = square_model(tmp_path)
     entries = json.loads((folder / "card.json").read_text())
-    entries["labels"].reverse()
-    (folder / "card.json").write_text(json.dumps(entries))
+    (folder / "card.json").write_text(json.dumps(entries | change))
 
     with pytest.raises(BrokenModel, match="disagree"):
         Classifier.load(folder)

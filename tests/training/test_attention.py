@@ -108,6 +108,17 @@ def test_a_flat_map_is_no_attention_and_has_finite_zero_gradients(value):
     assert maps.grad[1].abs().max() > 0
 
 
+@pytest.mark.parametrize("value", [1.0, -300.0, 1e6])
+def test_a_map_that_is_flat_but_for_rounding_is_no_attention(value):
+    maps = torch.full((1, 4, 4), value)
+    maps[0, 1, 2] = torch.nextafter(maps[0, 1, 2], torch.tensor(torch.inf))
+    assert maps.max() > maps.min()
+
+    assert (attention_maps(maps) == 0).all()
+    maps[0, 1, 2] += 1e-4 * abs(value)
+    assert attention_maps(maps)[0, 1, 2] == 1
+
+
 @pytest.mark.parametrize("tau", [0.1, 0.5, 1.0])
 @pytest.mark.parametrize("slope", [0.0, 0.05])
 def test_both_halves_equal_the_equations_in_float64(tau, slope):

@@ -1,6 +1,7 @@
 """The exported graph against float64 backpropagation, for every family of networks."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,10 +10,18 @@ import torch
 import training.export
 from imaging.preprocessing import Preprocessing
 from models.card import Accepts, ModelCard
-from models.classifier import Classifier
+from models.classifier import Classifier, Outputs
+from tests.training.tiny import tiny_network
 from training.attention import attention_maps, attention_terms, coarse_masks
 from training.errors import ConfigError, ExportError
-from training.export import export_model
+from training.export import (
+    early_layers,
+    embedding,
+    export_model,
+    reference,
+    texture_width,
+    verify,
+)
 from training.network import Network, build_network
 
 LABELS = ("a", "b", "c")
@@ -149,6 +158,70 @@ def test_a_graph_that_differs_from_the_network_is_refused_and_nothing_is_written
     with pytest.raises(ExportError, match="differs from the float64 network"):
         export_model(build_network("resnet18", len(LABELS)).eval(), card(64), tmp_path / "test")
     assert not list(tmp_path.iterdir())
+
+
+def slightly_wrong(name: str, by: float):
+    """A graph that differs from the network in one output, by a share of its largest value."""
+
+    def run(network: Network, images: np.ndarray) -> Outputs:
+        outputs = reference(network, images)
+        right = getattr(outputs, name)
+        wrong = right.copy()
+        wrong.flat[-1] += by * np.abs(right).max()
+        return outputs._replace(**{name: wrong})
+
+    return run
+
+
+@pytest.mark.parametrize("kind", ["linear", "hidden layer", "tail"])
+@pytest.mark.parametrize("name", ["logits", "cams", "embedding"])
+def test_what_differs_by_more_than_a_thousandth_is_refused(kind, name):
+    network = tiny_network(kind).eval()
+    allowed = 2e-2 if kind == "tail" and name == "cams" else 1e-3
+
+    def verified(by: float) -> float:
+        run = partial(slightly_wrong(name, by), network)
+        return verify(run, network, 16, pictures=None)
+
+    assert verified(0.0) == 0
+    assert verified(allowed / 2) == pytest.approx(allowed / 2, rel=1e-3)
+    for by in (2 * allowed, -2 * allowed, np.nan):
+        with pytest.raises(ExportError, match=f"{name} by .*; no model was written"):
+            verified(by)
+
+
+def test_a_faint_map_that_looks_otherwise_is_refused_though_it_differs_little(monkeypatch):
+    random = np.random.default_rng(0)
+    cams = random.random((1, 2, 4, 4))
+    cams[:, 1] *= 0.01  # of the other map
+    known = Outputs(np.ones((1, 2)), cams, np.ones((1, 3)))
+    monkeypatch.setattr(training.export, "reference", lambda network, images: known)
+    flipped = cams.copy()
+    flipped[:, 1] = cams[:, 1, ::-1]
+
+    verify(lambda images: known, tiny_network("tail"), 16, pictures=None)
+    with pytest.raises(ExportError, match="correlate with the float64 network's by"):
+        verify(lambda images: known._replace(cams=flipped), tiny_network("tail"), 16, pictures=None)
+
+
+def test_the_embedding_is_mean_and_spread_of_an_early_map_and_the_last_map_pooled():
+    random = np.random.default_rng(0)
+    texture, pooled = random.normal(size=(3, 4, 6, 5)), random.normal(size=(3, 7))
+
+    found = embedding(torch.tensor(texture), torch.tensor(pooled)).numpy()
+
+    for n in range(3):
+        mean = [texture[n, t].mean() for t in range(4)]
+        spread = [np.sqrt(np.mean((texture[n, t] - mean[t]) ** 2)) for t in range(4)]
+        np.testing.assert_allclose(found[n], [*mean, *spread, *pooled[n]])
+
+
+def test_texture_is_that_of_the_last_map_of_an_eighth_of_the_resolution():
+    network = build_network("resnet18", len(LABELS)).eval()
+
+    # conv, norm, relu, pool, layer1 and layer2, whose map has 28 cells a side and 128 channels
+    assert early_layers(network, 224) == 6
+    assert texture_width(network, 224) == 256
 
 
 @pytest.mark.parametrize("backbone", ["vit_b_16", "inception_v3", "googlenet", "swin_t"])

@@ -188,6 +188,23 @@ def test_ldam_weighs_all_alike_until_the_deferred_share_of_the_stage_is_over():
     assert (loss.class_weights == 1).all()
 
 
+@pytest.mark.parametrize(("name", "option"), [("focal", "gamma"), ("logit_adjusted", "tau")])
+def test_an_option_of_zero_is_zero_and_not_the_usual_one(name, option):
+    logits, labels = logits_and_labels()
+
+    found = make_loss({"name": name, option: 0.0}, torch.tensor(ISIC))(logits, labels)
+
+    np.testing.assert_allclose(found, -np.log(true_class(logits.numpy(), labels)), rtol=1e-5)
+
+
+def test_ldam_deferred_by_nothing_weighs_from_the_beginning():
+    loss = make_loss({"name": "ldam_drw", "deferred": 0.0}, torch.tensor(ISIC))
+
+    loss.start_epoch(0.0)
+
+    np.testing.assert_allclose(loss.class_weights, effective(0.9999), rtol=1e-5)
+
+
 def test_only_ldam_asks_for_a_cosine_classifier():
     assert {name for name, loss in LOSSES.items() if loss.cosine} == {"ldam_drw"}
 

@@ -176,6 +176,18 @@ def test_logits_are_those_of_torchvision_on_normalized_pictures(tmp_path, backbo
     assert cells == side // 32 * (2 if map_layer == "previous" else 1)
 
 
+def test_pictures_are_normalized_as_the_published_weights_want_it():
+    published = torchvision.models.get_model_weights("resnet18").DEFAULT.transforms()
+    pictures = tiny_pictures(2)
+
+    found = tiny_network("linear").normalized(pictures)
+
+    expected = torchvision.transforms.functional.normalize(
+        pictures.permute(0, 3, 1, 2) / 255, published.mean, published.std
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_features_are_cut_where_the_map_has_twice_the_resolution():
     torch.manual_seed(0)
     features = build_network("resnet18", 3).features.eval()
@@ -270,6 +282,19 @@ def test_freezing_the_features_lets_only_the_last_layer_learn():
     once = network.head[-1].weight.clone()
     network.renew_classifier(seed=1)
     assert torch.equal(network.head[-1].weight, once)
+    network.renew_classifier(seed=2)
+    assert not torch.equal(network.head[-1].weight, once)
+
+
+def test_renewing_the_classifier_leaves_all_other_draws_as_they_were():
+    network = tiny_network("hidden layer")
+    torch.manual_seed(7)
+    undisturbed = torch.rand(4)
+
+    torch.manual_seed(7)
+    network.renew_classifier(seed=1)
+
+    assert torch.equal(torch.rand(4), undisturbed)
 
 
 class ForGradCam(nn.Module):
