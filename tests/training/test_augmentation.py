@@ -1,5 +1,7 @@
 """What moves the pixels moves the boxes; and what becomes of a picture on its way to a batch."""
 
+import colorsys
+
 import cv2
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 from tests.factories import make_color
 from tests.training.tiny import cache_of, rectangles, sample, sample_list
 from training.config import AttentionSettings, AugmentationSettings
-from training.data.augmentation import Augmentation, box_corners, lesion_mask
+from training.data.augmentation import Augmentation, box_corners, lesion_mask, move_pixels
 from training.data.dataset import Draw, PictureDataset
 from training.errors import ConfigError
 
@@ -91,6 +93,61 @@ def test_each_change_does_change_something_and_differs_from_draw_to_draw(move):
     assert len(seen) >= 2
 
 
+def drawn_matrices(size: int = SIZE, **options) -> np.ndarray:
+    change, random = augmentation(**options), np.random.default_rng(0)
+    return np.array([change.draw_matrix(size, random) for _ in range(400)])
+
+
+def test_pictures_turn_either_way_by_as_many_degrees_as_said():
+    matrices = drawn_matrices(rotation=30.0)
+
+    degrees = np.rad2deg(np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]))
+    assert -30 <= degrees.min() < -29
+    assert 29 < degrees.max() <= 30
+    middle = [SIZE / 2, SIZE / 2, 1]
+    np.testing.assert_allclose(matrices @ middle, np.tile(middle, (400, 1)))
+
+
+@pytest.mark.parametrize("size", [128, 320])
+def test_shifts_are_shares_of_the_side_whatever_it_is(size):
+    matrices = drawn_matrices(size, shift=0.1)
+
+    for axis in (0, 1):
+        shares = matrices[:, axis, 2] / size
+        assert -0.1 <= shares.min() < -0.095
+        assert 0.095 < shares.max() <= 0.1
+
+
+def test_zoom_magnifies_between_its_two_ends_and_small_as_often_as_large():
+    matrices = drawn_matrices(zoom=(0.5, 2.0))
+
+    zoom = np.sqrt(np.linalg.det(matrices))
+    assert 0.5 <= zoom.min() < 0.52
+    assert 1.9 < zoom.max() <= 2
+    assert (zoom < 1).mean() == pytest.approx(0.5, abs=0.08)
+    only_smaller = np.sqrt(np.linalg.det(drawn_matrices(zoom=(0.5, 0.8))))
+    assert 0.5 <= only_smaller.min() < only_smaller.max() <= 0.8
+
+
+def test_one_axis_is_stretched_against_the_other_and_the_area_stays():
+    matrices = drawn_matrices(aspect=1.5)
+
+    np.testing.assert_allclose(np.linalg.det(matrices), 1)
+    ratio = matrices[:, 0, 0] / matrices[:, 1, 1]
+    assert 1 / 1.5 <= ratio.min() < 0.68
+    assert 1.48 < ratio.max() <= 1.5
+
+
+def test_between_pixels_a_moved_picture_is_interpolated():
+    ramp = np.empty((20, 20, 3), np.uint8)
+    ramp[:] = np.arange(0, 200, 10)[None, :, None]
+    half_a_pixel = np.array([[1, 0, 0.5], [0, 1, 0], [0, 0, 1]])
+
+    moved = move_pixels(ramp, half_a_pixel, cv2.BORDER_REFLECT_101)
+
+    np.testing.assert_array_equal(moved[:, 1:, 0], np.tile(np.arange(5, 195, 10), (20, 1)))
+
+
 def test_whole_steps_move_pixels_without_blur():
     flips = augmentation(flip_horizontal=True, flip_vertical=True)
     picture = make_color(SIZE, SIZE)
@@ -146,6 +203,59 @@ def test_brightness_and_contrast_are_those_drawn():
     levels = np.array(levels)[:, 0].astype(int)
     assert 128 - 52 <= levels.min() < 128 - 40
     assert 128 + 40 < levels.max() <= 128 + 52
+
+
+def recolored(color: tuple[int, int, int], **options) -> np.ndarray:
+    """What becomes of a color in 300 draws."""
+    picture = np.full((1, 1, 3), color, np.uint8)
+    change = augmentation(**options)
+    return np.array(
+        [
+            change(picture, box_corners(BOXES[:0]), np.random.default_rng(n))[0][0, 0]
+            for n in range(300)
+        ],
+        float,
+    )
+
+
+def test_contrast_grows_and_shrinks_about_middle_gray_by_the_same_factors():
+    above, below = (recolored((gray,) * 3, contrast=0.5)[:, 0] - 127.5 for gray in (168, 87))
+
+    np.testing.assert_allclose(above, -below, atol=1)
+    factors = above / 40.5
+    assert 1 / 1.5 - 0.02 <= factors.min() < 0.7
+    assert 1.45 < factors.max() <= 1.52
+    assert (factors < 1).mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_gamma_bends_the_gray_curve_and_leaves_its_ends():
+    gray = recolored((128,) * 3, gamma=1.0)[:, 0]
+
+    exponents = np.log(gray / 255) / np.log(128 / 255)
+    assert 0.49 <= exponents.min() < 0.53
+    assert 1.9 < exponents.max() <= 2.02
+    for end in (0, 255):
+        assert (recolored((end,) * 3, gamma=1.0) == end).all()
+
+
+@pytest.mark.parametrize("start", [0, 90, 200])
+def test_hue_turns_either_way_by_as_many_degrees_as_said(start):
+    color = tuple(round(255 * part) for part in colorsys.hsv_to_rgb(start / 360, 0.8, 0.9))
+
+    found = [colorsys.rgb_to_hsv(*one / 255)[0] * 360 for one in recolored(color, hue=30.0)]
+
+    turned = (np.array(found) - start + 180) % 360 - 180
+    assert -32 <= turned.min() < -26
+    assert 26 < turned.max() <= 32
+
+
+def test_saturation_changes_and_the_brightest_channel_stays():
+    found = recolored((180, 120, 90), saturation=0.5)
+
+    np.testing.assert_allclose(found.max(1), 180, atol=1)
+    factors = (1 - found.min(1) / found.max(1)) / 0.5
+    assert 1 / 1.5 - 0.02 <= factors.min() < 0.7
+    assert 1.45 < factors.max() <= 1.52
 
 
 @pytest.mark.parametrize("channel", range(3))
