@@ -8,11 +8,13 @@ from typing import cast
 
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from imaging.preprocessing import Placement, Preprocessing
 from models.card import Accepts, ModelCard
 from models.classifier import Classifier, Prediction
 from models.store import shipped_models
+from training.bootstrap import resample
 from training.card_page import card_page
 from training.compare import compare, comparison_markdown, mcnemar
 from training.config import TrainingRun
@@ -191,6 +193,68 @@ def test_a_better_model_is_told_from_a_worse_one_whatever_the_order_of_rows():
     assert gain["difference"] == pytest.approx(gain["second"] - gain["first"], abs=2e-4)
     assert told["mcnemar"]["all"]["p"] < 0.01
     assert told["figures"]["attention pointing"]["difference"] == 0
+
+
+def test_the_interval_of_a_difference_is_that_of_the_same_draws_for_both():
+    random = np.random.default_rng(6)
+    first, second = results(random, 100, skill=0.5), results(random, 100, skill=1.5)
+    second = replace(second, truth=first.truth)
+
+    told = compare(first, second, resamples=40, seed=3)["figures"]
+
+    drawn = []
+    for rows in resample(first.groups, 40, seed=3):
+        if len(set(first.truth[rows])) == 2:
+            found = [
+                [
+                    balanced_accuracy_score(each.truth[rows], each.probabilities[rows].argmax(1)),
+                    roc_auc_score(each.truth[rows], each.probabilities[rows, 1]),
+                ]
+                for each in (first, second)
+            ]
+            drawn.append(np.subtract(*found[::-1]))
+    ends = np.percentile(drawn, [2.5, 97.5], axis=0)
+    for n, name in enumerate(("mean_class_accuracy", "macro_auroc")):
+        assert (told[name]["low"], told[name]["high"]) == pytest.approx(tuple(ends[:, n]), abs=1e-6)
+
+
+def test_draws_without_a_class_count_in_no_mean_over_classes():
+    random = np.random.default_rng(0)
+    first, second = results(random, 60, skill=0.5), results(random, 60, skill=1.5)
+    truth = np.zeros(60, int)
+    truth[:2] = 1  # one patient, missing from a third of the draws; found by the second alone
+    first, second = (
+        replace(one, truth=truth, probabilities=np.eye(2)[np.full(60, 0) if n == 0 else truth])
+        for n, one in enumerate((first, second))
+    )
+
+    told = compare(first, second, resamples=100)["figures"]
+
+    for name in ("mean_class_accuracy", "recall rare"):
+        gain = 0.5 if name == "mean_class_accuracy" else 1
+        assert told[name]["low"] == told[name]["high"] == told[name]["difference"] == gain
+
+
+def test_attention_follows_its_pictures_into_the_other_order():
+    random = np.random.default_rng(1)
+    first = results(random, 40, attention=True)
+    order = random.permutation(40)
+    seen = {n: replace(each, energy=n / 40) for n, each in first.attention.items()}
+    place = {int(old): new for new, old in enumerate(order)}
+    only = {row: each for row, each in seen.items() if row >= 20}  # boxes of half of them
+    second = Results(
+        LABELS,
+        tuple(first.names[n] for n in order),
+        first.truth[order],
+        first.groups[order],
+        first.probabilities[order],
+        {place[row]: each for row, each in only.items()},
+    )
+
+    told = compare(first, second, resamples=20)["figures"]["attention energy"]
+
+    assert told["first"] == 0.25
+    assert told["second"] == pytest.approx(np.mean([row / 40 for row in only]), abs=1e-6)
 
 
 def test_mcnemar_is_the_exact_binomial_test():

@@ -11,7 +11,7 @@ from tests.training.tiny import softmax
 from training import metrics
 from training.bootstrap import resample
 from training.calibrate import fit_temperature, operating_points
-from training.evaluate import Results
+from training.evaluate import AttentionFigures, Results
 from training.figures import figures
 from training.figures_page import markdown
 
@@ -211,6 +211,86 @@ def test_a_share_of_none_or_all_has_the_exact_interval_of_its_patients():
     mean = found["mean_class_accuracy"]
     assert mean["value"] == 0.5
     assert mean["low"] < 0.5 < mean["high"]
+
+
+def exact_low(patients: int) -> float:
+    """The lower end where all of so many have it."""
+    return binomtest(patients, patients).proportion_ci(method="exact").low
+
+
+def test_a_precision_of_all_has_the_exact_interval_of_those_called_so():
+    labels = np.repeat([0, 1], [46, 40])  # two pictures of each patient
+    called = labels.copy()
+    called[:6] = 1  # three patients of the first class are called the second
+    results = Results(("a", "b"), ("",) * 86, labels, np.arange(86) // 2, np.eye(2)[called])
+
+    found = figures(results, resamples=50)["per_class"]
+
+    assert found["a"]["precision"]["low"] == pytest.approx(exact_low(20), abs=1e-4)
+    assert found["b"]["recall"]["low"] == pytest.approx(exact_low(20), abs=1e-4)
+
+
+def test_a_specificity_of_all_has_the_exact_interval_of_the_others():
+    labels = np.repeat([0, 1], [46, 10])
+    results = Results(
+        ("a", "b"),
+        ("",) * 56,
+        labels,
+        np.arange(56) // 2,
+        np.eye(2)[labels],
+        operating_points=np.array([0.5, 0.5]),
+    )
+
+    found = figures(results, resamples=50)["per_class"]
+
+    for label, own, others in (("a", 23, 5), ("b", 5, 23)):
+        assert found[label]["sensitivity"]["low"] == pytest.approx(exact_low(own), abs=1e-4)
+        assert found[label]["specificity"]["low"] == pytest.approx(exact_low(others), abs=1e-4)
+
+
+def test_a_bin_that_is_always_right_has_the_exact_interval_of_its_patients():
+    labels = np.zeros(60, int)
+    sure = np.repeat([0.75, 0.95], [24, 36])
+    results = Results(
+        ("a", "b"), ("",) * 60, labels, np.arange(60) // 3, np.stack([sure, 1 - sure], 1)
+    )
+
+    low, high = figures(results, resamples=50)["reliability"]
+
+    assert (low["pictures"], high["pictures"]) == (24, 36)
+    assert low["right"]["low"] == pytest.approx(exact_low(8), abs=1e-4)
+    assert high["right"]["low"] == pytest.approx(exact_low(12), abs=1e-4)
+
+
+def test_attention_is_told_of_each_class_and_its_patients_stay_together():
+    labels = np.repeat([0, 1], [40, 20])
+    seen = {
+        n: AttentionFigures(pointing=1.0, energy=float(n // 4 % 2), iou=0.1 * label, blank=0.0)
+        for n, label in enumerate(labels)
+        if n % 2
+    }
+    results = Results(
+        ("a", "b"), ("",) * 60, labels, np.arange(60) // 4, np.eye(2)[labels], attention=seen
+    )
+
+    found = figures(results, resamples=200)["attention"]
+
+    assert [found[label]["pictures"] for label in ("all", "a", "b")] == [30, 20, 10]
+    assert [found[label]["iou"]["value"] for label in ("a", "b")] == [0, 0.1]
+    for label, patients in (("all", 15), ("a", 10), ("b", 5)):
+        assert found[label]["pointing"]["low"] == pytest.approx(exact_low(patients), abs=1e-4)
+    # a mean over ten patients of 0 or 1, not over twenty pictures
+    width = found["a"]["energy"]["high"] - found["a"]["energy"]["low"]
+    assert width == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 10), abs=0.12)
+
+
+def test_the_seed_says_which_draws():
+    groups = np.arange(30)
+
+    drawn = [np.concatenate(list(resample(groups, 5, seed=seed))) for seed in (0, 1, 1)]
+
+    assert (drawn[0] != drawn[1]).any()
+    np.testing.assert_array_equal(drawn[1], drawn[2])
 
 
 def test_means_over_classes_are_those_of_draws_that_hold_every_class():
