@@ -153,6 +153,17 @@ def test_a_codestream_of_the_valid_bits_alone_is_understood_by_its_own_depth(
     np.testing.assert_array_equal(read_image(as_bytes(dataset)).pixels, expected)
 
 
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless])
+def test_color_is_as_bright_as_its_codestream_is_deep_whatever_the_header_says(syntax):
+    dataset = make_dicom(make_color(33, 47).astype(np.uint16) * 16, bits_stored=12)
+    expected = read_image(as_bytes(dataset)).pixels
+    dataset.compress(syntax, encoding_plugin=ENCODERS[syntax])
+
+    dataset.BitsStored, dataset.HighBit = 16, 15
+
+    np.testing.assert_array_equal(read_image(as_bytes(dataset)).pixels, expected)
+
+
 @pytest.mark.parametrize("tool", ["dcmcjpeg", "dcmcjpls"])
 def test_color_of_12_bits_in_16_is_as_bright_as_it_was(tool, tmp_path):
     dataset = make_dicom(make_color(33, 47).astype(np.uint16) * 16, bits_stored=12)

@@ -293,6 +293,20 @@ def test_a_label_below_its_operating_point_is_marked_on_the_picture(client, mode
     assert lines == 1 + np.count_nonzero(np.diff(rows) > 3) + 1  # one line more than without
 
 
+def test_the_overlay_is_drawn_in_the_colors_and_as_strongly_as_asked_for(client, picture):
+    options = {"model": "skin", "target": "square", "max_side": 512}
+    heat = decoded(explain(client, picture, output="heatmap", **options).content)
+    hottest = np.unravel_index(heat.argmax(), heat.shape)
+    plain = float(decoded(picture)[hottest])
+
+    for name, code in (("turbo", cv2.COLORMAP_TURBO), ("hot", cv2.COLORMAP_HOT)):
+        color = cv2.applyColorMap(np.array([[255]], np.uint8), code)[0, 0]
+        for opacity in (0.2, 0.7):
+            answer = explain(client, picture, colormap=name, opacity=opacity, **options)
+            expected = (1 - opacity) * plain + opacity * color
+            np.testing.assert_allclose(decoded(answer.content)[hottest], expected, atol=2)
+
+
 def test_contours_leave_the_picture_between_the_lines(client, picture):
     options = {"model": "skin", "target": "square", "max_side": "512"}
     heat, lines = (
@@ -303,6 +317,15 @@ def test_contours_leave_the_picture_between_the_lines(client, picture):
 
     changed = [(one != plain[..., None]).any(-1)[:200].mean() for one in (heat, lines)]
     assert 0 < changed[1] < changed[0] / 2
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_the_answer_says_whether_small_values_are_the_bright_ones(client, inverted):
+    data = film(square(200, 160, 20, 30), photometric=f"MONOCHROME{1 if inverted else 2}")
+
+    report = explain(client, data, output="json").json()
+
+    assert report["image"]["voi"]["inverted"] == report["shown"]["inverted"] == inverted
 
 
 WINDOWED = {"WindowCenter": [128, 40], "WindowWidth": [256, 60]}

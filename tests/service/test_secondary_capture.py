@@ -17,7 +17,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from imaging.reading import read_image
-from tests.factories import as_bytes_deflated
+from tests.factories import as_bytes, as_bytes_deflated, make_dicom
 from tests.service.pictures import film, png, square
 
 STUDY = {
@@ -84,6 +84,75 @@ def test_the_same_request_gives_the_same_file_and_another_another(client):
     assert len({made.SeriesInstanceUID for made in files}) == 1
     other = film(square(300, 240, 20, 30), **STUDY | {"SOPInstanceUID": "1.2.3"})
     assert read(capture(client, other)).SeriesInstanceUID != files[0].SeriesInstanceUID
+
+
+def test_it_names_the_frame_that_it_shows(client):
+    frames = np.stack([square(64, 64, 0, 0), square(64, 64, 9, 9), square(64, 64, 3, 3)])
+    several = as_bytes(make_dicom(frames, frames=3, **STUDY))
+
+    [reference] = read(capture(client, several, frame="2")).SourceImageSequence
+    [alone] = read(capture(client)).SourceImageSequence
+
+    assert reference.ReferencedFrameNumber == 2
+    assert "ReferencedFrameNumber" not in alone
+
+
+def test_labels_have_their_numbers_in_the_series_and_the_series_is_the_models_own(client):
+    made = {
+        (model, target): read(capture(client, model=model, target=target, force="true"))
+        for model, target in (("chest", "dark"), ("chest", "square"), ("skin", "melanoma"))
+    }
+
+    numbers = {key: one.InstanceNumber for key, one in made.items()}
+    assert numbers == {("chest", "dark"): 1, ("chest", "square"): 2, ("skin", "melanoma"): 2}
+    series = {key: one.SeriesInstanceUID for key, one in made.items()}
+    assert series["chest", "dark"] == series["chest", "square"] != series["skin", "melanoma"]
+
+
+def test_the_same_label_of_another_model_is_another_instance(client):
+    made = [
+        read(capture(client, model=model, target="square", force="true"))
+        for model in ("chest", "skin")
+    ]
+
+    assert made[0].SOPInstanceUID != made[1].SOPInstanceUID
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("BurnedInAnnotation", "YES"),
+        ("LossyImageCompression", "01"),
+        ("LossyImageCompressionRatio", 8),
+        ("LossyImageCompressionMethod", "ISO_10918_1"),
+        ("BodyPartExamined", "CHEST"),
+        ("ImageLaterality", "L"),
+        ("PatientOrientation", ["A", "F"]),
+    ],
+)
+def test_what_stays_true_of_the_picture_is_said_again(client, keyword, value):
+    made = read(capture(client, film(square(300, 240, 20, 30), **STUDY | {keyword: value})))
+
+    assert made[keyword].value == value
+
+
+@pytest.mark.parametrize(
+    ("changes", "side"),
+    [
+        ({"BodyPartExamined": "HIP"}, ""),  # may have one that nobody said
+        ({"BodyPartExamined": ""}, ""),
+        ({"BodyPartExamined": "CHEST"}, None),  # has none
+        ({"BodyPartExamined": "HIP", "Laterality": "R"}, "R"),
+        ({"BodyPartExamined": "HIP", "ImageLaterality": "L"}, None),
+    ],
+    ids=str,
+)
+def test_a_side_is_asked_for_only_where_there_may_be_one(client, changes, side):
+    data = film(square(300, 240, 20, 30), **STUDY | changes)
+
+    made = read(capture(client, data, model="chest", force="true"))
+
+    assert (made.Laterality or "" if "Laterality" in made else None) == side
 
 
 def test_a_film_of_a_retired_class_has_its_answer_too(client):
