@@ -322,7 +322,8 @@ class TrainingRun:
             recent CPUs and GPUs, else "16-mixed" (GPUs) or "32-true". Validation is in float32.
         sheet_every: Epochs between two sheets of attention overlays; 0 for none.
         crt: Third stage, decoupled retraining of the classifier (Kang et al. 2020): features
-            frozen, new last layer, every class equally often. Off at 0 epochs.
+            frozen, new last layer, every class equally often, plain cross-entropy whatever the
+            loss. Off at 0 epochs.
         views: Random changes of the second view of a picture, where a method compares two, and of
             both in pre-training. As MoCo-v2's but for what a lesion or a film does not survive:
             crops keep half of the picture, colors stay. The first view has `augmentation`, as in

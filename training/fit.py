@@ -23,7 +23,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from training.config import StageSettings, TrainingRun
+from training.config import LossSettings, StageSettings, TrainingRun
 from training.data.augmentation import Augmentation
 from training.data.cache import PictureCache
 from training.data.dataset import Batch, PictureDataset, evaluation_loader, loader
@@ -293,7 +293,9 @@ def set_up(
 
     The first optimizer moves the network, a second one what the method steps itself.
     """
-    classify = make_loss(asdict(run.loss), torch.from_numpy(train_list.counts()))
+    # cRT's batches are balanced: a remedy in its loss would be a second one (Kang et al. 2020)
+    loss = LossSettings() if stage.classifier_only else run.loss
+    classify = make_loss(asdict(loss), torch.from_numpy(train_list.counts()))
     task = Task(run, train_list, classify, batch, stage.care, Processes(fabric))
     method = stage.teacher(network, task)
     own = method.own_optimizer()

@@ -23,8 +23,10 @@ from training.config import TrainingRun
 from training.data.dataset import Batch
 from training.data.layouts import load_samples
 from training.errors import ConfigError
-from training.fit import predict, train
+from training.fit import predict, set_up, train
+from training.losses import LOSSES, CrossEntropy
 from training.methods import METHODS
+from training.network import CosineLinear
 from training.run_folder import (
     Progress,
     epochs_done,
@@ -32,7 +34,7 @@ from training.run_folder import (
     save_progress,
     save_weights,
 )
-from training.stages import split_of
+from training.stages import network_of, split_of, stages_of
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +265,21 @@ def test_retraining_the_classifier_leaves_the_features_alone(load, tmp_path):
     for name, weights in before.items():
         changed = not np.array_equal(weights, after[name])
         assert changed == name.startswith("head."), name
+
+
+@pytest.mark.parametrize("loss", ["cost_sensitive", "focal", "ldam_drw", "logit_adjusted"])
+def test_the_classifier_is_retrained_by_plain_cross_entropy_whatever_the_loss(load, loss):
+    run = load(f'loss.name="{loss}"', "crt.epochs=1")
+    samples = load_samples(run.data)
+    train_list = split_of(run, samples)["train"]
+    learned_by = {}
+    for stage in stages_of(run):
+        network, fabric = network_of(run, len(samples.labels)), Fabric(accelerator="cpu", devices=1)
+        method, *_ = set_up(fabric, network, run, stage, train_list, 8)
+        learned_by[stage.name] = type(method.classify)
+        assert isinstance(network.head[-1], CosineLinear) == LOSSES[loss].cosine  # it stays
+
+    assert learned_by == {"stage1": LOSSES[loss], "stage2": LOSSES[loss], "crt": CrossEntropy}
 
 
 def test_a_stage_can_learn_from_smaller_pictures_than_the_model_is_for(load, tmp_path):
