@@ -173,22 +173,26 @@ def _other_settings(written: Path, run: TrainingRun) -> str:
 
     Options that did not exist when they were written down have their defaults.
     """
-    before, now = _shaping(TrainingRun.load(written)), _shaping(run)
+    before, now = shaping(asdict(TrainingRun.load(written))), shaping(asdict(run))
     return ", ".join(
         f"{key} = {before[key]!r}, not {now[key]!r}" for key in now if before[key] != now[key]
     )
 
 
-def _shaping(run: TrainingRun) -> dict[str, Any]:
-    """The settings that shape what is learned, by "section.key", wherever files lie."""
+def shaping(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a run's settings those that shape what is learned, by "section.key", wherever files lie.
+
+    Args:
+        entries: The run as plain data, by section.
+    """
     found: dict[str, Any] = {}
-    for section, settings in asdict(run).items():
+    for section, settings in entries.items():
         if section not in CIRCUMSTANCES:
             table = settings if isinstance(settings, dict) else {"": settings}
             found |= {f"{section}.{key}".rstrip("."): value for key, value in table.items()}
     found["network.weights"] = Path(found["network.weights"]).name
     for key in ("data.root", "data.split", "data.boxes"):
-        del found[key]
+        found.pop(key, None)
     return found
 
 

@@ -17,6 +17,7 @@ from tests.training.test_reproduce import base_run, places
 from training.config import TrainingRun
 from training.errors import ConfigError
 from training.figures import figures
+from training.release import recipe
 from training.reproduce import plan
 from training.reproduce.cells import to_plain
 from training.reproduce.command import Reproduction
@@ -194,7 +195,8 @@ def pretend(asked: Reproduction, told: Mapping[tuple[str, int], float]) -> None:
     cells = cells_of(asked.grid)
     for (name, seed), mca in told.items():
         trial = asked.trial(cells[name], seed)
-        record = {"config": trial.config, "split": trial.split}
+        record: dict[str, Any] = {"config": trial.config, "split": trial.split}
+        record["run"] = recipe(trial.run, trial.parts, trial.last)["run"]
         record["validation"] = {"mean_class_accuracy": mca}
         trial.file(asked.places).parent.mkdir(parents=True, exist_ok=True)
         trial.file(asked.places).write_text(json.dumps(record))

@@ -1,6 +1,7 @@
 """The papers' grids on a small drawn data set: what is shared, skipped, resumed and written."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -219,6 +220,35 @@ def test_a_result_of_other_settings_or_lists_does_not_count(figure2, data):
     # attention's settings are nothing to the arm without it, but its boxes' digest
     moved = asked("figure2", base_run(data, "attention.alpha=0.4"), folder).records()
     assert ("csl-care", 0) not in moved
+
+
+@pytest.mark.parametrize(
+    ("told", "counts"),
+    [
+        ({"stage1": {"learning_rate": 3e-4}}, False),  # was usual then: the digest is silent
+        ({"stage1": {}}, True),  # no setting yet
+        ({"stage1": {"older": 1}}, True),  # none any more
+        ({"workers": 7, "name": "other"}, True),
+        ({"precision": "bf16-mixed"}, False),
+    ],
+)
+def test_a_result_of_what_was_usual_once_does_not_count_as_one_of_what_is_now(
+    figure2, data, tmp_path, told, counts
+):
+    folder, _ = figure2
+    shutil.copytree(folder / "results", tmp_path / "results")
+    for path in (tmp_path / "results" / "figure2").iterdir():
+        record = json.loads(path.read_text())
+        for section, settings in told.items():
+            if isinstance(settings, dict) and settings:
+                record["run"][section] |= settings
+            else:
+                record["run"][section] = settings
+        path.write_text(json.dumps(record))
+
+    found = asked("figure2", base_run(data), tmp_path).records()
+
+    assert len(found) == (2 if counts else 0)
 
 
 def test_an_option_that_no_run_used_to_have_outdates_no_result():

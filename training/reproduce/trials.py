@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -26,7 +27,7 @@ from training.losses import LOSSES
 from training.methods import METHODS, Processes
 from training.network import is_file
 from training.reproduce.rows import Cell, Grid, changed
-from training.run_folder import CIRCUMSTANCES
+from training.run_folder import CIRCUMSTANCES, shaping
 from training.stages import Stage, preprocessing_of, sampler_of, stages_of, weights_path
 
 Parts = dict[str, SampleList]
@@ -98,7 +99,7 @@ class Trial:
             return None
         record = json.loads(self.file(places).read_text(encoding="utf-8"))
         current = (record["config"], record["split"]) == (self.config, self.split)
-        return record if current else None
+        return record if current and agree(record["run"], self.run) else None
 
     def folder(self, places: Places) -> Path:
         """Its run's folder: cells of several tables that ask for the same run share it."""
@@ -222,6 +223,22 @@ def config_digest(run: TrainingRun, samples: SampleList) -> str:
     attention = run.attention if run.attention.attend else None
     marks = METHODS[run.method].marks(run, attention)
     return digest([settings, {} if marks is None else boxes])
+
+
+def agree(told: Mapping[str, Any], run: TrainingRun) -> bool:
+    """Whether no setting of a result is another one in a run.
+
+    The digest knows only what is unusual, and what is usual may change. Settings that one of the
+    two does not have are the digest's affair, and so are initial weights from a file.
+
+    Args:
+        told: The settings as the result has them, all that there were.
+        run: The run that the result is asked for.
+    """
+    before, now = shaping(told), shaping(json.loads(json.dumps(asdict(run))))
+    if is_file(run.network.weights):
+        del now["network.weights"]
+    return all(before[key] == value for key, value in now.items() if key in before)
 
 
 def unusual(run: TrainingRun) -> dict[str, Any]:
