@@ -39,7 +39,8 @@ def compare(first: Results, second: Results, *, resamples: int = RESAMPLES, seed
     """Compare two models picture by picture.
 
     Differences are second minus first. Their intervals come from drawing whole groups, the same
-    for both models; p is McNemar's exact test on the pictures that only one of them gets right.
+    for both models; p is McNemar's exact test on the pictures that only one of them gets right,
+    which takes those of one patient or lesion for independent.
 
     Args:
         first: For example without attention.
@@ -164,7 +165,11 @@ def measured(results: Results, rows: np.ndarray) -> dict[str, float]:
 
 
 def mcnemar(first: Results, second: Results, chosen: np.ndarray) -> dict[str, Any]:
-    """McNemar's exact test on the chosen pictures, bool (N,)."""
+    """McNemar's exact test on the chosen pictures, bool (N,).
+
+    Each counts as independent of all others: where patients or lesions have several, which mostly
+    err together, p is too small.
+    """
     right = [results.probabilities.argmax(1) == results.truth for results in (first, second)]
     only_first = int((right[0] & ~right[1] & chosen).sum())
     only_second = int((right[1] & ~right[0] & chosen).sum())
@@ -188,7 +193,14 @@ def comparison_markdown(compared: dict[str, Any]) -> str:
     ]
     for name, row in compared["mcnemar"].items():
         lines.append(f"| {name} | {row['only_first']} | {row['only_second']} | {row['p']:.4f} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", INDEPENDENT]) + "\n"
+
+
+INDEPENDENT = (
+    "McNemar's test takes the pictures of one patient or lesion for independent, which the "
+    "intervals do not: where there are several, believe the intervals."
+)
+"""What stands below a comparison."""
 
 
 def _same_boxes(first: Results, second: Results) -> tuple[Results, Results]:

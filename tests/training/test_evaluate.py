@@ -193,6 +193,7 @@ def test_a_better_model_is_told_from_a_worse_one_whatever_the_order_of_rows():
     assert gain["difference"] == pytest.approx(gain["second"] - gain["first"], abs=2e-4)
     assert told["mcnemar"]["all"]["p"] < 0.01
     assert told["figures"]["attention pointing"]["difference"] == 0
+    assert "of one patient or lesion for independent" in comparison_markdown(told)
 
 
 def test_the_interval_of_a_difference_is_that_of_the_same_draws_for_both():

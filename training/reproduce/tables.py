@@ -193,8 +193,9 @@ def _tests(grid: Grid, seeds: Sequence[int], records: Records, resamples: int) -
         "whose pictures of all seeds stay together: what other patients would change about these "
         "very networks. What "
         "another seed changes is often more, so the differences stand seed by seed as well; p is "
-        "McNemar's exact test, one for each seed. Nothing is corrected for the number of tests."
-        "\n\n"
+        "McNemar's exact test, one for each seed, which takes the pictures of one patient or "
+        "lesion for independent, as the intervals do not. Nothing is corrected for the number of "
+        "tests.\n\n"
     )
     head = ["pair", "figure", "difference", "95 % interval", "by seed", "p by seed"]
     return text + _table(head, rows)
