@@ -25,6 +25,8 @@ from training.metrics import (
 RELIABILITY_BINS = 10
 OVER_CLASSES = ("mean_class_accuracy", "macro_f1", "macro_auroc")
 """Figures that are means over the classes."""
+NO_SHARES = ("f1", "auroc", "average_precision", "macro_f1", "macro_auroc")
+"""Figures that are no shares of anything: there is no exact interval of them."""
 
 Figure = dict[str, float | None]
 """{"value", "low", "high"} as plain data; see `figure`."""
@@ -40,8 +42,10 @@ def figures(results: Results, *, resamples: int = RESAMPLES, seed: int = 0) -> d
     Intervals are percentiles of a bootstrap over patients or lesions, whose pictures stay
     together (Efron & Tibshirani 1993, chapter 13); means over classes are those of draws that hold
     every class. A share of none or of all, of which every draw says the same, has the exact
-    interval for as many patients or lesions (Clopper & Pearson 1934). The calibration error has
-    none: a draw's is larger than the list's, for it has fewer different pictures.
+    interval for as many patients or lesions (Clopper & Pearson 1934). What is no share and the same
+    in every draw, such as an F1 of 1, has none: draws of a list do not tell how far it may be off.
+    Nor has the calibration error: a draw's is larger than the list's, for it has fewer different
+    pictures.
 
     Returns:
         Plain data for JSON. A figure is {"value", "low", "high"}, the latter two null where there
@@ -60,7 +64,9 @@ def figures(results: Results, *, resamples: int = RESAMPLES, seed: int = 0) -> d
         ]
         return np.concatenate([*(function(y, p) for function in per_class.values()), means])
 
-    counted = [*(_counted(results, name) for name in per_class), np.zeros(len(overall), int)]
+    everybody = len(np.unique(results.groups))
+    counted = [_counted(results, name) for name in per_class]
+    counted += [[everybody if name == "accuracy" else 0 for name in overall]]
     found = np.array(
         estimate(measure, results.groups, np.concatenate(counted), resamples=resamples, seed=seed)
     )
@@ -72,10 +78,13 @@ def figures(results: Results, *, resamples: int = RESAMPLES, seed: int = 0) -> d
     if means["mean_class_accuracy"][1] == means["mean_class_accuracy"][2]:
         # every class is found always or never
         means["mean_class_accuracy"][1:] = [mean_over_classes(e) for e in tables["recall"][1:]]
+    for name, ends in (tables | means).items():
+        if name in NO_SHARES:
+            ends[1:] = np.where(ends[1] == ends[2], np.nan, ends[1:])
     counts = np.bincount(truth, minlength=classes)
     return {
         "pictures": len(truth),
-        "groups": len(np.unique(results.groups)),
+        "groups": everybody,
         "resamples": resamples,
         **{name: figure(*triple) for name, triple in means.items()},
         "per_class": {

@@ -123,6 +123,20 @@ def test_intervals_hold_the_value_and_widen_with_fewer_patients():
     assert few["high"] - few["low"] > many["high"] - many["low"]
 
 
+def test_of_a_perfect_score_a_share_has_its_exact_interval_and_what_is_no_share_has_none():
+    measured = figures(results(np.random.default_rng(0), 40, skill=50.0), resamples=50)
+
+    # of 20 patients, 4 of them with the rare class (Clopper & Pearson)
+    assert measured["accuracy"] == {"value": 1, "low": round(0.025 ** (1 / 20), 4), "high": 1}
+    rare = measured["per_class"]["rare"]
+    assert rare["recall"] == {"value": 1, "low": round(0.025 ** (1 / 4), 4), "high": 1}
+    for name in ("macro_f1", "macro_auroc"):
+        assert measured[name] == {"value": 1, "low": None, "high": None}
+    for name in ("f1", "auroc", "average_precision"):
+        assert rare[name] == {"value": 1, "low": None, "high": None}
+    assert "| macro f1 | 1.000 | - |" in markdown(measured)
+
+
 def test_a_class_without_pictures_has_no_figures_and_breaks_nothing():
     one = results(np.random.default_rng(0), 40)
     only = one.truth == 0
