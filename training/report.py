@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from sklearn.metrics import roc_curve
 
 from training.data.tables import read_rows
 from training.errors import DataError
@@ -128,10 +129,10 @@ def plot_roc(results: Results, path: Path) -> None:
     figure = Figure(figsize=(5, 5))
     axes = figure.subplots()
     for number, label in enumerate(results.labels):
-        hits = results.truth[np.argsort(-results.probabilities[:, number], kind="stable")] == number
+        hits = results.truth == number
         if 0 < hits.sum() < len(hits):
-            found, alarms = np.cumsum(hits) / hits.sum(), np.cumsum(~hits) / (~hits).sum()
-            axes.plot(np.r_[0, alarms], np.r_[0, found], label=label)
+            alarms, found, _ = roc_curve(hits, results.probabilities[:, number])
+            axes.plot(alarms, found, label=label)
     axes.plot([0, 1], [0, 1], "--", color="gray")
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1))
     axes.legend()

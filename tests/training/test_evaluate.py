@@ -23,7 +23,7 @@ from training.errors import DataError
 from training.evaluate import AttentionFigures, Results, attention_figures, classify_list
 from training.figures import figures
 from training.figures_page import markdown
-from training.report import read_predictions, write_report
+from training.report import plot_roc, read_predictions, write_report
 
 LABELS = ("common", "rare")
 RUNS = Path(__file__).parents[2] / "training" / "runs"
@@ -135,6 +135,17 @@ def test_of_a_perfect_score_a_share_has_its_exact_interval_and_what_is_no_share_
     for name in ("f1", "auroc", "average_precision"):
         assert rare[name] == {"value": 1, "low": None, "high": None}
     assert "| macro f1 | 1.000 | - |" in markdown(measured)
+
+
+def test_the_roc_curve_is_the_same_whatever_the_order_of_pictures_that_are_alike(tmp_path):
+    told = results(np.random.default_rng(1), 60)
+    told = replace(told, probabilities=told.probabilities.round(1))
+    turned = replace(told, truth=told.truth[::-1], probabilities=told.probabilities[::-1])
+
+    for name, each in (("one", told), ("other", turned)):
+        plot_roc(each, tmp_path / f"{name}.png")
+
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "other.png").read_bytes()
 
 
 def test_a_class_without_pictures_has_no_figures_and_breaks_nothing():
