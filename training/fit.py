@@ -53,7 +53,9 @@ from training.stages import (
 LOG = logging.getLogger("care")
 
 
-def train(run: TrainingRun, folder: Path, *, cache: Path, until: str = "") -> Path:
+def train(
+    run: TrainingRun, folder: Path, *, cache: Path, until: str = "", look_for_twins: bool = True
+) -> Path:
     """Train a run through its stages; resume it where it was stopped.
 
     Args:
@@ -61,6 +63,7 @@ def train(run: TrainingRun, folder: Path, *, cache: Path, until: str = "") -> Pa
         folder: Where everything that shaped the run, and its checkpoints, go.
         cache: Where decoded pictures are kept between runs.
         until: Name of the last stage to train; "" for all.
+        look_for_twins: Warn of pictures that are in two lists; all of them are read for that.
 
     Returns:
         The best checkpoint of the last stage, a .safetensors file.
@@ -79,7 +82,8 @@ def train(run: TrainingRun, folder: Path, *, cache: Path, until: str = "") -> Pa
     check_boxes(stages, parts["train"])
     for stage in stages:  # decoded here, once, and not by each of several processes
         pictures = PictureCache.open(samples, preprocessing_of(run, stage), cache)
-    tell_twins(pictures.twins(parts))
+    if look_for_twins:
+        tell_twins(pictures.twins(parts))
     write_down(run, samples, parts, folder)
     try:
         fabric = Fabric(

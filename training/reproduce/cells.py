@@ -104,7 +104,7 @@ def train_timed(run: TrainingRun, folder: Path, stage: str, cache: Path) -> dict
         return json.loads(kept.read_text(encoding="utf-8"))
     before = epochs_done(folder, stage)
     start = time.perf_counter()
-    train(run, folder, cache=cache, until=stage)
+    train(run, folder, cache=cache, until=stage, look_for_twins=False)  # the grid has looked
     seconds = time.perf_counter() - start
     after = epochs_done(folder, stage)
     fresh = after - before

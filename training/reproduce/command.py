@@ -7,11 +7,13 @@ from pathlib import Path
 
 from training.bootstrap import RESAMPLES
 from training.config import TrainingRun
+from training.data.cache import PictureCache
 from training.data.dataset import attended_labels
 from training.data.layouts import load_samples
 from training.data.samples import SampleList
 from training.errors import ConfigError, DataError
 from training.files import complete
+from training.fit import tell_twins
 from training.reproduce.cells import run_trial
 from training.reproduce.figure import write_figure
 from training.reproduce.grids import GRIDS
@@ -19,7 +21,7 @@ from training.reproduce.plan import Plan, make_plan
 from training.reproduce.rows import Cell, Choices, Grid
 from training.reproduce.tables import Records, columns_of, table_markdown
 from training.reproduce.trials import Parts, Places, Trial, make_boxes, make_trial
-from training.stages import check, check_lists, split_of, stages_of
+from training.stages import check, check_lists, preprocessing_of, split_of, stages_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,11 +137,17 @@ class Reproduction:
         """Train and measure every cell whose result is not there."""
         for cell in self.grid.cells:
             make_boxes(cell, self.base, self.places)
+        looked = set()
         for trial in self.trials():
             words = f"{self.grid.name} {trial.cell.name} seed {trial.run.seed}"
             if trial.result(self.places):
                 say(f"{words}: there already")
                 continue
+            if trial.split not in looked:  # lists are alike in most trials
+                looked.add(trial.split)
+                sized = preprocessing_of(trial.run)
+                pictures = PictureCache.open(trial.samples, sized, self.places.cache)
+                tell_twins(pictures.twins(trial.parts))
             told = columns_of(run_trial(trial, self.reference, self.places))
             say(
                 f"{words}: rare recall {100 * told['rare_recall']:.1f}, "
