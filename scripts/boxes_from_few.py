@@ -19,6 +19,7 @@ from training.boxes.report import compare_boxes
 from training.config import DataSettings
 from training.data.layouts import load_samples
 from training.data.samples import SampleList
+from training.markdown import table
 
 
 def iou_on_others(
@@ -59,21 +60,20 @@ def main() -> None:
         f"on the others of {len(samples.samples)}; mean IoU (median) per seed, which draws the",
         "pictures as well. In the last column, `border` on the same others, which learns nothing.",
         "",
-        "| learned from | measured on | segment, by seed | segment, mean | border, mean |",
-        "| --- | --- | --- | --- | --- |",
     ]
+    head = ["learned from", "measured on", "segment, by seed", "segment, mean", "border, mean"]
+    rows = []
     for count in options.counts:
         fits, plain = (
             [iou_on_others(samples, drawn, count, seed, method) for seed in range(options.seeds)]
             for method in ("segment", "border")
         )
         each = ", ".join(f"{mean:.3f} ({median:.3f})" for mean, median in fits)
-        lines.append(
-            f"| {count} | {len(samples.samples) - count} | {each} | "
-            f"{np.mean(fits, 0)[0]:.3f} | {np.mean(plain, 0)[0]:.3f} |"
-        )
+        means = [f"{np.mean(found, 0)[0]:.3f}" for found in (fits, plain)]
+        rows.append([str(count), str(len(samples.samples) - count), each, *means])
     options.report.parent.mkdir(parents=True, exist_ok=True)
-    options.report.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    page = "\n".join([*lines, table(head, rows)])
+    options.report.write_text(page + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

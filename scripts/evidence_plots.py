@@ -20,6 +20,7 @@ import matplotlib.pyplot as plt
 
 from training.bootstrap import RESAMPLES
 from training.compare import Difference, differences
+from training.markdown import table
 from training.report import save_figure
 from training.reproduce.cells import results_of
 
@@ -68,10 +69,10 @@ class Pair(NamedTuple):
         )
 
 
-def pairs(table: Path) -> Iterator[Pair]:
+def pairs(folder: Path) -> Iterator[Pair]:
     """All pairs of a table's folder."""
     cells: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
-    for path in sorted(table.glob("*.json")):
+    for path in sorted(folder.glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         cells[record["cell"]][record["seed"]] = record
     for records in cells.values():
@@ -124,16 +125,15 @@ def draw(name: str, changes: Sequence[Change], out: Path) -> None:
 
 def summary(tables: dict[str, list[Change]]) -> str:
     """All tables as a page of Markdown."""
-    lines = [HEAD]
+    parts = [HEAD.rstrip()]
     for name, changes in tables.items():
         shown = shown_figures(changes[0].rare)
-        lines += [f"## {name}", "", f"| pair | seeds | {' | '.join(shown.values())} |"]
-        lines += ["| --- | --- |" + " --- |" * len(shown)]
+        rows = []
         for change in changes:
             cells = [words(change.figures[key]) if key in change.figures else "-" for key in shown]
-            lines.append(f"| {change.title} | {change.seeds} | {' | '.join(cells)} |")
-        lines.append("")
-    return "\n".join(lines).rstrip() + "\n"
+            rows.append([change.title, change.seeds, *cells])
+        parts += [f"## {name}", table(["pair", "seeds", *shown.values()], rows)]
+    return "\n\n".join(parts) + "\n"
 
 
 def words(found: Difference) -> str:
@@ -156,11 +156,11 @@ def main() -> None:
     plots = arguments.out / "plots"
     plots.mkdir(parents=True, exist_ok=True)
     tables = {}
-    for table in sorted(path for path in arguments.results.glob("*/*") if path.is_dir()):
-        if changes := [pair.change(arguments.resamples) for pair in pairs(table)]:
-            name = f"{table.parent.name}-{table.name}"
+    for folder in sorted(path for path in arguments.results.glob("*/*") if path.is_dir()):
+        if changes := [pair.change(arguments.resamples) for pair in pairs(folder)]:
+            name = f"{folder.parent.name}-{folder.name}"
             draw(name, changes, plots / f"{name}.svg")
-            tables[f"{table.parent.name}, {table.name}"] = changes
+            tables[f"{folder.parent.name}, {folder.name}"] = changes
     (arguments.out / "summary.md").write_text(summary(tables), encoding="utf-8")
 
 

@@ -13,6 +13,7 @@
     fit.py           the stages at work; one loop for all methods
     run_folder.py    what a run leaves to go on from: settings, lists, digests, checkpoints
     logs.py          what it leaves for people: tables, curves, sheets of overlays
+    markdown.py      tables of pages and reports
     files.py         files that are complete or not there
     workers.py       processes that end with the one they work for
     export.py        network → ONNX graph, after comparing it with float64 PyTorch

@@ -5,6 +5,7 @@ from training.config import TrainingRun
 from training.data.layouts import group_of
 from training.data.splits import PARTS
 from training.figures_page import markdown
+from training.markdown import table
 from training.stability import stability_markdown
 
 BEFORE = {
@@ -98,12 +99,6 @@ def card_page(card: ModelCard, run: TrainingRun) -> str:
             [[label, f"{point:.3f}"] for label, point in card.operating_points.items()],
         ),
     )
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _figures(card: ModelCard) -> str:

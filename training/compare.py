@@ -16,6 +16,7 @@ from training.bootstrap import (
 )
 from training.errors import DataError
 from training.evaluate import AttentionFigures, Results
+from training.markdown import table
 from training.metrics import f1_scores, mean_class_accuracy, mean_over_classes, recalls, roc_areas
 
 
@@ -180,20 +181,25 @@ def mcnemar(first: Results, second: Results, chosen: np.ndarray) -> dict[str, An
 
 def comparison_markdown(compared: dict[str, Any]) -> str:
     """The comparison as Markdown tables."""
-    lines = ["| figure | first | second | difference | 95 % interval |", "| --- |" + " --- |" * 4]
-    for name, row in compared["figures"].items():
-        lines.append(
-            f"| {name.replace('_', ' ')} | {row['first']:.3f} | {row['second']:.3f} | "
-            f"{row['difference']:+.3f} | {row['low']:+.3f} to {row['high']:+.3f} |"
-        )
-    lines += [
-        "",
-        "| McNemar | only first right | only second right | p |",
-        "| --- |" + " --- |" * 3,
+    figures = [
+        [
+            name.replace("_", " "),
+            *(f"{row[which]:.3f}" for which in ("first", "second")),
+            f"{row['difference']:+.3f}",
+            f"{row['low']:+.3f} to {row['high']:+.3f}",
+        ]
+        for name, row in compared["figures"].items()
     ]
-    for name, row in compared["mcnemar"].items():
-        lines.append(f"| {name} | {row['only_first']} | {row['only_second']} | {row['p']:.4f} |")
-    return "\n".join([*lines, "", INDEPENDENT]) + "\n"
+    tested = [
+        [name, str(row["only_first"]), str(row["only_second"]), f"{row['p']:.4f}"]
+        for name, row in compared["mcnemar"].items()
+    ]
+    parts = [
+        table(["figure", "first", "second", "difference", "95 % interval"], figures),
+        table(["McNemar", "only first right", "only second right", "p"], tested),
+        INDEPENDENT,
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 INDEPENDENT = (

@@ -1,53 +1,63 @@
 """The figures of a model as Markdown, for people."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from training.evaluate import AttentionFigures
 from training.figures import Figure
+from training.markdown import table
 
 
 def markdown(measured: dict[str, Any]) -> str:
     """The figures as Markdown tables, for people."""
     overall = ("mean_class_accuracy", "accuracy", "macro_f1", "macro_auroc", "calibration_error")
-    lines = ["| figure | value | 95 % interval |", "| --- | --- | --- |"]
-    lines += [f"| {name.replace('_', ' ')} | {_cells(measured[name])} |" for name in overall]
+    classes = measured["per_class"]
+    of_all = [[_words(name), *_cells(measured[name])] for name in overall]
     if "in_distribution" in measured:
-        lines += [f"| like the training pictures | {measured['in_distribution']:.3f} | - |"]
+        of_all.append(["like the training pictures", f"{measured['in_distribution']:.3f}", "-"])
     columns = ("recall", "precision", "f1", "auroc", "average_precision")
-    lines += ["", "| class | pictures | " + " | ".join(c.replace("_", " ") for c in columns) + " |"]
-    lines += ["| --- | --- |" + " --- |" * len(columns)]
-    for label, row in measured["per_class"].items():
-        lines.append(
-            f"| {label} | {row['pictures']} | " + " | ".join(brief(row[c]) for c in columns) + " |"
-        )
-    if all("sensitivity" in row for row in measured["per_class"].values()):
-        lines += ["", "| found at its operating point | sensitivity | specificity |"]
-        lines += ["| --- | --- | --- |"]
-        for label, row in measured["per_class"].items():
-            found = brief(row["sensitivity"]), brief(row["specificity"])
-            lines.append(f"| {label} | {' | '.join(found)} |")
+    parts = [
+        table(["figure", "value", "95 % interval"], of_all),
+        table(["class", "pictures", *map(_words, columns)], _rows(classes, columns)),
+    ]
+    if all("sensitivity" in row for row in classes.values()):
+        found = [
+            [label, brief(row["sensitivity"]), brief(row["specificity"])]
+            for label, row in classes.items()
+        ]
+        parts.append(table(["found at its operating point", "sensitivity", "specificity"], found))
     if "attention" in measured:
         kinds = tuple(AttentionFigures.__dataclass_fields__)
-        lines += ["", "| attention on | pictures | " + " | ".join(kinds) + " |"]
-        lines += ["| --- | --- |" + " --- |" * len(kinds)]
-        for label, row in measured["attention"].items():
-            lines.append(
-                f"| {label} | {row['pictures']} | "
-                + " | ".join(brief(row[c]) for c in kinds)
-                + " |"
-            )
-    lines += ["", "| top probability | pictures | its mean | top label is right |"]
-    lines += ["| --- | --- | --- | --- |"]
-    for row in measured["reliability"]:
-        lines.append(
-            f"| {row['from']:.1f} to {row['to']:.1f} | {row['pictures']} | "
-            f"{row['probability']:.3f} | {brief(row['right'])} |"
-        )
-    return "\n".join(lines) + "\n"
+        seen = _rows(measured["attention"], kinds)
+        parts.append(table(["attention on", "pictures", *kinds], seen))
+    sure = [
+        [
+            f"{row['from']:.1f} to {row['to']:.1f}",
+            str(row["pictures"]),
+            f"{row['probability']:.3f}",
+            brief(row["right"]),
+        ]
+        for row in measured["reliability"]
+    ]
+    parts.append(table(["top probability", "pictures", "its mean", "top label is right"], sure))
+    return "\n\n".join(parts) + "\n"
 
 
-def _cells(figure: Figure | None) -> str:
-    return f"{figure['value']:.3f} | {_ends(figure) or '-'}" if figure else "- | -"
+def _rows(measured: dict[str, Any], columns: Sequence[str]) -> list[list[str]]:
+    """A row for each label: its pictures, its figures."""
+    return [
+        [label, str(row["pictures"]), *(brief(row[name]) for name in columns)]
+        for label, row in measured.items()
+    ]
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _cells(figure: Figure | None) -> tuple[str, str]:
+    """Value and interval, each in a cell of its own."""
+    return (f"{figure['value']:.3f}", _ends(figure) or "-") if figure else ("-", "-")
 
 
 def brief(figure: Figure | None) -> str:

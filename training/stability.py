@@ -20,6 +20,7 @@ from training.data.samples import SampleList
 from training.evaluate import Results, classify_list
 from training.figures import figure
 from training.figures_page import brief
+from training.markdown import table
 from training.metrics import mean_class_accuracy
 
 Change = Callable[[np.ndarray], np.ndarray]
@@ -58,8 +59,8 @@ def stretched(aspect: float) -> Change:
 def windowed(*, low: float = 0, high: float = 1, gamma: float = 1) -> Change:
     """Seen through a window from `low` to `high` of its shades, with another gray curve."""
     shades = ((np.linspace(0, 1, 256) - low) / (high - low)).clip(0, 1) ** gamma
-    table = (255 * shades).round().astype(np.uint8)
-    return lambda pixels: cv2.LUT(pixels, table)
+    shown = (255 * shades).round().astype(np.uint8)
+    return lambda pixels: cv2.LUT(pixels, shown)
 
 
 def framed(share: float) -> Change:
@@ -135,11 +136,10 @@ def stability(
 
 def stability_markdown(measured: dict[str, Any]) -> str:
     """The same as a Markdown table."""
-    lines = ["| change | top label changes | mean class accuracy |", "| --- | --- | --- |"]
-    lines.append(f"| none | - | {measured['unchanged']:.3f} |")
+    rows = [["none", "-", f"{measured['unchanged']:.3f}"]]
     for name, row in measured["changes"].items():
-        lines.append(f"| {name} | {brief(row['flips'])} | {row['mean_class_accuracy']:.3f} |")
-    return "\n".join(lines) + "\n"
+        rows.append([name, brief(row["flips"]), f"{row['mean_class_accuracy']:.3f}"])
+    return table(["change", "top label changes", "mean class accuracy"], rows) + "\n"
 
 
 def _on_image(change: Change) -> Callable[[MedicalImage], MedicalImage]:

@@ -12,6 +12,7 @@ from training.data.pictures import facts_of
 from training.data.samples import SampleList
 from training.data.tables import read_boxes, read_made_boxes, read_rows
 from training.errors import DataError
+from training.markdown import table
 
 WHOLE = 0.99
 """Share of a drawn box from which on it counts as wholly covered: files hold tenths of a pixel."""
@@ -127,18 +128,17 @@ def markdown(comparisons: Sequence[Comparison], *, seed: int = 0) -> str:
 
     95 % intervals are percentiles of a bootstrap over pictures.
     """
-    lines = ["| " + " | ".join(HEAD) + " |", "|" + " --- |" * len(HEAD)]
+    lines = []
     for one in comparisons:
-        table = np.array(one.fits, float)
-        draws = resample(np.arange(len(table)), RESAMPLES, seed)
-        low, high = interval(np.array([_figures(table[rows]) for rows in draws]))
+        fits = np.array(one.fits, float)
+        draws = resample(np.arange(len(fits)), RESAMPLES, seed)
+        low, high = interval(np.array([_figures(fits[rows]) for rows in draws]))
         cells = [
             f"{value:.3f} ({start:.3f} to {end:.3f})"
-            for value, start, end in zip(_figures(table), low, high, strict=True)
+            for value, start, end in zip(_figures(fits), low, high, strict=True)
         ]
-        row = [one.method, str(len(table)), *cells, str(one.fallbacks)]
-        lines.append("| " + " | ".join(row) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append([one.method, str(len(fits)), *cells, str(one.fallbacks)])
+    return table(HEAD, lines) + "\n"
 
 
 EXPLANATION = f"""\
@@ -160,9 +160,9 @@ def report(comparisons: Sequence[Comparison], drawn: Path, command: str) -> str:
     )
 
 
-def _figures(table: np.ndarray) -> np.ndarray:
+def _figures(fits: np.ndarray) -> np.ndarray:
     """The table's figures from the fits of some pictures, (N, 6)."""
-    iou, covered, precise, area, whole, drawn = table.T
+    iou, covered, precise, area, whole, drawn = fits.T
     return np.array(
         [
             iou.mean(),

@@ -7,6 +7,7 @@ import numpy as np
 
 from training.compare import differences, mcnemar
 from training.evaluate import Results
+from training.markdown import table
 from training.reproduce.cells import results_of
 from training.reproduce.paper import Published
 from training.reproduce.rows import Grid
@@ -88,7 +89,7 @@ def _figures(grid: Grid, seeds: Sequence[int], records: Records) -> str:
         found = [spread(recall_of(record, label) for record in own.values()) for label in labels]
         per_class.append([cell.title, *found])
     return "\n\n".join(
-        [_table(head, rows), "## Recall per class", _table(["method", *labels], per_class)]
+        [table(head, rows), "## Recall per class", table(["method", *labels], per_class)]
     )
 
 
@@ -198,7 +199,7 @@ def _tests(grid: Grid, seeds: Sequence[int], records: Records, resamples: int) -
         "tests.\n\n"
     )
     head = ["pair", "figure", "difference", "95 % interval", "by seed", "p by seed"]
-    return text + _table(head, rows)
+    return text + table(head, rows)
 
 
 def paired_rows(
@@ -288,8 +289,3 @@ def _published(paper: Published | None) -> tuple[str, str]:
 
 def _value(figure: Mapping[str, float] | None) -> float:
     return figure["value"] if figure else float("nan")
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
