@@ -6,6 +6,7 @@ python -m scripts.codes_table
 import re
 from pathlib import Path
 
+from scripts.pages import with_part
 from service.batch.codes import CODES
 
 PAGE = Path(__file__).parent.parent / "README.md"
@@ -29,9 +30,7 @@ def _marked(words: str) -> str:
 
 def page(text: str) -> str:
     """The page with its table made anew."""
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    return before + START + table() + END + after
+    return with_part(text, START, END, table())
 
 
 if __name__ == "__main__":

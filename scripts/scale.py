@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.batch import parts, write_films
 from models.store import load_card, shipped_models
+from scripts.pages import with_part
 from service.batch.files import File, Found
 from service.batch.job import Job, Row, columns
 from service.batch.journal import Journal
@@ -215,9 +216,8 @@ def main() -> None:
     found = table(measured(wish.model), wish)
     print(found)
     if wish.write:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
-        _, _, after = rest.partition(END)
-        PAGE.write_text(before + START + found + END + after, encoding="utf-8")
+        page = with_part(PAGE.read_text(encoding="utf-8"), START, END, found)
+        PAGE.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
+from scripts.pages import with_part
 from service.settings import Settings
 
 PAGE = Path(__file__).parent.parent / "docs" / "operations.md"
@@ -32,9 +33,7 @@ def table() -> str:
 
 def page(text: str) -> str:
     """The page with its table made anew."""
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    return before + START + table() + END + after
+    return with_part(text, START, END, table())
 
 
 def _default(name: str, field: FieldInfo) -> str:

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from cli.main import app
-from scripts.codes_table import page
+from scripts.codes_table import END, START, page
 from service.batch.codes import CODES
 from service.batch.job import columns
 
@@ -64,3 +64,9 @@ def test_the_table_of_error_codes_is_made_from_the_code():
 
     assert text == page(text), "run python -m scripts.codes_table"
     assert all(f"| `{code}` |" in text for code in CODES)
+
+
+@pytest.mark.parametrize("mark", [START, END])
+def test_a_page_without_its_marks_is_refused_before_anything_is_lost(mark):
+    with pytest.raises(ValueError, match="the page has no '<!-- "):
+        page(f"before\n{START}old\n{END}after\n".replace(mark, ""))
