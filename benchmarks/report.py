@@ -25,6 +25,7 @@ import psutil
 
 from benchmarks.measure import NO_TARGET, RATIOS, table
 from imaging.cores import available_cores
+from training.files import complete
 
 HERE = Path(__file__).parent
 BENCHMARKS = (
@@ -84,7 +85,8 @@ class Report:
     def write(self, folder: Path) -> None:
         """Write `folder/NAME.md`, complete or not at all."""
         parts = (f"# {self.name}", self.about, self.when, self.where, self.body)
-        replace(folder / f"{self.name}.md", "\n\n".join(parts))
+        with complete(folder / f"{self.name}.md") as part:
+            part.write_text("\n\n".join(parts), encoding="utf-8")
 
     @property
     def tables(self) -> list[str]:
@@ -217,13 +219,6 @@ def as_markdown(printed: str) -> str:
     return "\n\n".join(parts)
 
 
-def replace(path: Path, text: str) -> None:
-    """Write a file, complete or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-
-
 def main(words: Sequence[str] | None = None) -> int:
     """Measure, and write reports and page.
 
@@ -255,7 +250,9 @@ def main(words: Sequence[str] | None = None) -> int:
 def write_page(folder: Path) -> None:
     """Make REPORT.md of the reports there are."""
     paths = [folder / "reports" / f"{name}.md" for name in BENCHMARKS]
-    replace(folder / "REPORT.md", page(Report.read(path) for path in paths if path.exists()))
+    text = page(Report.read(path) for path in paths if path.exists())
+    with complete(folder / "REPORT.md") as part:
+        part.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

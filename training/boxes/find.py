@@ -5,6 +5,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from training.data.samples import scale_boxes
+
 
 class FoundBox(NamedTuple):
     """A lesion box made by machine.
@@ -85,5 +87,4 @@ def central_box(width: int, height: int) -> FoundBox:
 
 def scaled(box: np.ndarray, scale: float, width: int, height: int) -> np.ndarray:
     """A box [x0, y0, x1, y1] scaled about its center, and cut at the picture's border."""
-    center = np.tile((box[:2] + box[2:]) / 2, 2)
-    return (center + (box - center) * scale).clip(0, [width, height, width, height])
+    return scale_boxes(box[None], scale)[0].clip(0, [width, height, width, height])

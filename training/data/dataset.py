@@ -13,7 +13,7 @@ from training.attention import outside_mask
 from training.config import AttentionSettings
 from training.data.augmentation import Augmentation, box_corners, lesion_mask
 from training.data.cache import PictureCache
-from training.data.samples import SampleList
+from training.data.samples import SampleList, scale_boxes
 from training.errors import ConfigError
 from training.workers import end_with_parent
 
@@ -200,12 +200,6 @@ def attended_labels(attention: AttentionSettings | None, samples: SampleList) ->
     if unknown := [label for label in attention.attend if label not in labels]:
         raise ConfigError(f"attend: no label {unknown[0]!r}; there are {', '.join(labels)}")
     return {labels.index(label) for label in attention.attend}
-
-
-def scale_boxes(boxes: np.ndarray, scale: float) -> np.ndarray:
-    """Scale boxes [x0, y0, x1, y1] (M, 4) about their own centers."""
-    centers = np.tile((boxes[:, :2] + boxes[:, 2:]) / 2, 2)
-    return centers + (boxes - centers) * scale
 
 
 def loader(dataset: PictureDataset, batches: Iterable[list[Draw]], workers: int) -> DataLoader:
