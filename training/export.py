@@ -7,7 +7,7 @@ torch and no backward pass are left at serving time.
 
 import copy
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -183,22 +183,29 @@ GRADIENTS: Any = {
 def export_graph(network: Network, size: int) -> onnx.ModelProto:
     """Turn a trained network into an ONNX graph with a free batch dimension."""
     exported = ExportedNetwork(copy.deepcopy(network).float().cpu().eval(), size).eval()
-    images = torch.zeros(TRACED_BATCH, size, size, 3, dtype=torch.uint8)
     try:
-        return _export(exported, images)
+        return to_onnx(exported, size, OUTPUTS)
     except torch.onnx.errors.OnnxExporterError as error:
         where = "the last map" if not len(network.tail) else "the map before the last"
         raise ExportError(f"Grad-CAM of this network at {where} cannot be exported") from error
 
 
-def _export(exported: nn.Module, images: Tensor) -> onnx.ModelProto:
+def to_onnx(module: nn.Module, size: int, outputs: Sequence[str]) -> onnx.ModelProto:
+    """A module as an ONNX graph with a free batch dimension.
+
+    Args:
+        module: In eval mode, uint8 "images" (N, S, S, 3) to its outputs.
+        size: Side S of the input, in pixels.
+        outputs: Names of the outputs.
+    """
+    images = torch.zeros(TRACED_BATCH, size, size, 3, dtype=torch.uint8)
     with torch.no_grad():
         program = torch.onnx.export(
-            exported,
+            module,
             (images,),
             dynamo=True,
             input_names=["images"],
-            output_names=list(OUTPUTS),
+            output_names=list(outputs),
             dynamic_shapes={"images": {0: torch.export.Dim("N")}},
             verbose=False,
         )

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from models.segmenter import Segmenter
 from training.errors import ExportError
+from training.export import to_onnx
 from training.files import complete
 
 WIDTHS = (8, 16, 32, 64, 128)  # half a million weights: two cores fit them in minutes
 FOLD = 2  # so many pixels each way become channels of one: boxes need no finer map
 STRIDE = FOLD * 2 ** (len(WIDTHS) - 1)  # what the input's side is a multiple of
 TOLERANCE = 1e-3  # of a probability; float32 kernels against float64
-TRACED_BATCH = 7  # equals no other dimension: else the exporter takes the two for one
 
 
 class UNet(nn.Module):
@@ -92,21 +92,10 @@ def export_unet(network: UNet, size: int, out: Path, *, pictures: Sequence[np.nd
         ExportError: It is above the tolerance.
     """
     network = copy.deepcopy(network).cpu().float().eval()
-    images = torch.zeros(TRACED_BATCH, size, size, 3, dtype=torch.uint8)
-    with torch.no_grad():
-        program = torch.onnx.export(
-            _Probability(network).eval(),
-            (images,),
-            dynamo=True,
-            input_names=["images"],
-            output_names=["lesion"],
-            dynamic_shapes={"images": {0: torch.export.Dim("N")}},
-            verbose=False,
-        )
-    assert program is not None  # only the older exporter, which writes a file, returns None
+    graph = to_onnx(_Probability(network).eval(), size, ["lesion"])
     out.parent.mkdir(parents=True, exist_ok=True)
     with complete(out) as part:
-        part.write_bytes(program.model_proto.SerializeToString())
+        part.write_bytes(graph.SerializeToString())
         apart = _difference(Segmenter.load(part), network.double(), size, pictures)
         if not apart <= TOLERANCE:
             raise ExportError(
