@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
@@ -232,19 +232,13 @@ class StageWork:
         self.batches.epoch = epoch
         method.start_epoch(epoch, settings.epochs)
         torch.manual_seed(self.seed + epoch)  # dropout, and what a method draws
-        self.model.train()
-        if self.run.network.batch_norm == "frozen" or self.stage.classifier_only:
-            freeze_batch_norm(method)
+        training_mode(self.model, self.run, self.stage)
         sums: list[np.ndarray] = []
         title = f"{self.stage.name} epoch {epoch + 1}"
         bar = None if log else True  # None: only where a person looks
         for step, batch in enumerate(tqdm(self.feed, title, leave=False, disable=bar)):
             set_rate(self.optimizers[0], settings, epoch + step / len(self.batches))
-            losses = self.model(partial(batch.to, self.fabric.device))
-            self.optimizers[0].zero_grad()
-            self.fabric.backward(losses["loss"])
-            self.optimizers[0].step()
-            method.after_step()
+            losses = train_step(self.fabric, self.model, method, self.optimizers, batch)
             if self.mean:
                 self.mean.update_parameters(self.network)
             means = self.processes.mean(torch.stack([losses[name] for name in method.parts]))
@@ -307,6 +301,29 @@ def set_up(
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model, *optimizers = fabric.setup(Step(method), *optimizers)
     return method, model, optimizers
+
+
+def training_mode(model: nn.Module, run: TrainingRun, stage: Stage) -> None:
+    """Let dropout and batch norm work as the run has them in a stage's training."""
+    model.train()
+    if run.network.batch_norm == "frozen" or stage.classifier_only:
+        freeze_batch_norm(model)
+
+
+def train_step(
+    fabric: Fabric,
+    model: nn.Module,
+    method: Method,
+    optimizers: Sequence[torch.optim.Optimizer],
+    batch: Batch,
+) -> dict[str, Tensor]:
+    """A step down the losses of a batch, of what `set_up` gave; the losses before it."""
+    losses = model(partial(batch.to, fabric.device))
+    optimizers[0].zero_grad()
+    fabric.backward(losses["loss"])
+    optimizers[0].step()
+    method.after_step()
+    return losses
 
 
 def make_optimizer(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, f1_score, recall_score, roc_auc_score
+from torch import nn
 
 import training.fit
 import training.stages
@@ -170,6 +171,30 @@ def test_options_that_the_run_has_are_no_rows_of_their_own(data):
 
     assert "tau-0.5" in names
     assert not {"tau-0.7", "all", "all-head", "previous"} & names
+
+
+@pytest.mark.parametrize("batch_norm", ["frozen", "train"])
+def test_a_timed_step_is_that_of_the_run_batch_norm_included(
+    tmp_path, data, monkeypatch, batch_norm
+):
+    base = base_run(data, f'network.batch_norm="{batch_norm}"')
+    trial = next(asked("options", base, tmp_path).trials())
+    learning = set()
+    monkeypatch.setattr(
+        plan,
+        "train_step",
+        lambda fabric, model, method, optimizers, batch: (
+            learning.update(
+                part.training for part in model.modules() if isinstance(part, nn.BatchNorm2d)
+            )
+            or training.fit.train_step(fabric, model, method, optimizers, batch)
+        ),
+    )
+
+    timing = plan.time_steps(trial, training.stages.stages_of(trial.run)[0])
+
+    assert timing.step > 0 < timing.look
+    assert learning == {batch_norm == "train"}
 
 
 def test_options_are_told_on_the_validation_list_and_leave_the_test_list_alone(

@@ -11,7 +11,7 @@ import torch
 from lightning.fabric import Fabric
 
 from training.data.dataset import Batch
-from training.fit import set_up
+from training.fit import set_up, train_step, training_mode
 from training.methods import Processes
 from training.reproduce.trials import Places, Trial, load_of, machine, step_load
 from training.stages import Stage, network_of, preprocessing_of, sampler_of
@@ -186,12 +186,10 @@ def time_steps(trial: Trial, stage: Stage) -> Timing:
     batch = noise(batches.batch, side, views=1 + stage.teacher.two_views)
     batch = batch.to(fabric.device)
 
+    training_mode(model, run, stage)
+
     def learn() -> None:
-        losses = model(lambda: batch)
-        optimizers[0].zero_grad()
-        fabric.backward(losses["loss"])
-        optimizers[0].step()
-        method.after_step()
+        losses = train_step(fabric, model, method, optimizers, batch)
         losses["loss"].item()  # a GPU is done when its numbers are here
 
     @torch.no_grad()
