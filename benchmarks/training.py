@@ -31,7 +31,7 @@ last line is the worst ratio of a CARE step to a plain one.
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -40,25 +40,29 @@ from statistics import median
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from benchmarks.measure import Ratio, ratio, ratio_table, show, timed_rounds
 from imaging.gradcam import class_maps
 from imaging.preprocessing import Preprocessing
 from training.attention import attention_terms
-from training.config import AttentionSettings, NetworkSettings, SamplerSettings, TrainingRun
+from training.config import (
+    AttentionSettings,
+    LossSettings,
+    NetworkSettings,
+    SamplerSettings,
+    StageSettings,
+    TrainingRun,
+)
 from training.data.augmentation import Augmentation
 from training.data.cache import PictureCache
 from training.data.dataset import Batch, PictureDataset, loader
 from training.data.samplers import Plain
 from training.data.samples import Sample, SampleList
-from training.fit import set_up
-from training.losses import CostSensitive
-from training.methods import Processes
-from training.methods.care import training_step
+from training.fit import set_up, train_step, training_mode
+from training.methods import Method
 from training.methods.method import classification_loss
-from training.network import Network, build_network, freeze_batch_norm
 from training.stages import Stage, network_of
 
 SIZE, BATCH, CLASSES = 224, 32, 7
@@ -67,6 +71,8 @@ NETWORKS = {"resnet18": 1.05, "mobilenet_v2": 1.05, "vgg11": 1.15}
 TWO_BACKWARD = 0.75  # what it may cost at most, in steps of the two-backward scheme
 APPETITE = 3.0  # how many times what the network eats the loader must deliver
 CARE = AttentionSettings(attend=("all",))
+STEPS = ("plain", "care", "two backward", "gradient at map")
+"""Steps that are timed against each other; the first is what the others are compared with."""
 PICTURES = 512  # of the generated set
 RUNS = Path(__file__).parent.parent / "training" / "runs"
 METHODS: dict[str, tuple[str, AttentionSettings | None]] = {
@@ -85,46 +91,31 @@ class Bench:
 
     Attributes:
         fabric: Precision and device, as in a run.
-        network: The network itself.
-        model: The same as the training loop calls it.
-        optimizer: As in a run.
+        model: The method, as the training loop calls it.
+        method: What brings the losses, with the network in it.
+        optimizers: As in a run.
         batch: What every step sees.
-        classify: The classification loss.
     """
 
     fabric: Fabric
-    network: Network
-    model: Network
-    optimizer: torch.optim.Optimizer
+    model: nn.Module
+    method: Method
+    optimizers: list[torch.optim.Optimizer]
     batch: Batch
-    classify: CostSensitive
 
-    def update(self, total: Tensor) -> None:
-        """Backward pass and optimizer."""
-        self.optimizer.zero_grad()
-        self.fabric.backward(total)
-        self.optimizer.step()
-
-
-def plain(bench: Bench) -> None:
-    """A step of stage 1."""
-    shared = Processes(bench.fabric).mean
-    bench.update(training_step(bench.model, bench.batch, bench.classify, None, shared).total)
-
-
-def care(bench: Bench) -> None:
-    """A step of stage 2."""
-    shared = Processes(bench.fabric).mean
-    bench.update(training_step(bench.model, bench.batch, bench.classify, CARE, shared).total)
+    def step(self) -> None:
+        """A step of the method, as a run takes it."""
+        train_step(self.fabric, self.model, self.method, self.optimizers, self.batch)
 
 
 def by_hand(bench: Bench, *, at_map_only: bool) -> None:
     """A step of CARE whose Grad-CAM weights come from a backward pass of the scores."""
+    method, batch, [optimizer] = bench.method, bench.batch, bench.optimizers
     caught: list[Tensor] = []
     with bench.fabric.autocast():
-        activations = bench.network.activations(bench.batch.images)
-        logits = bench.network.classify(activations).logits
-        score = logits.gather(1, bench.batch.labels[:, None]).sum()
+        activations = method.network.activations(batch.images)
+        logits = method.network.classify(activations).logits
+        score = logits.gather(1, batch.labels[:, None]).sum()
         if at_map_only:
             caught += torch.autograd.grad(score, activations, retain_graph=True)
         else:
@@ -133,23 +124,16 @@ def by_hand(bench: Bench, *, at_map_only: bool) -> None:
             hook.remove()
         weights = caught[0].float().mean((2, 3))
     maps = class_maps(activations.float(), weights[:, None])[:, 0]
-    maps = maps[bench.batch.boxed]
+    maps = maps[batch.boxed]
     above = maps - maps.amin((1, 2), keepdim=True)
     scaled = above / above.amax((1, 2), keepdim=True)
     attention = interpolate(scaled[:, None], size=(SIZE, SIZE), mode="bilinear")[:, 0]
-    terms = attention_terms(attention, bench.batch.inside, bench.batch.outside, tau=CARE.tau)
+    terms = attention_terms(attention, batch.inside, batch.outside, tau=CARE.tau)
     l_a = (terms.inside + CARE.lam * terms.outside).mean()
-    l_c = classification_loss(bench.classify, logits, bench.batch, Processes(bench.fabric).mean)
-    bench.update((1 - CARE.alpha) * l_c + CARE.alpha * l_a)
-
-
-STEPS: dict[str, Callable[[Bench], None]] = {
-    "plain": plain,
-    "care": care,
-    "two backward": partial(by_hand, at_map_only=False),
-    "gradient at map": partial(by_hand, at_map_only=True),
-}
-"""Steps that are timed against each other; the first is what the others are compared with."""
+    l_c = classification_loss(method.classify, logits, batch, method.processes)
+    optimizer.zero_grad()
+    bench.fabric.backward((1 - CARE.alpha) * l_c + CARE.alpha * l_a)
+    optimizer.step()
 
 
 def run(step: Callable[[], None]) -> None:
@@ -176,29 +160,9 @@ def picture_set() -> tuple[SampleList, PictureCache]:
     return SampleList(labels, samples), PictureCache(pictures, [place] * PICTURES, names)
 
 
-def make_bench(name: str) -> Bench:
-    """A network as a run sets it up, and a batch from the real data set and its collation."""
-    samples, cache = picture_set()
-    dataset = PictureDataset(samples, cache, attention=CARE)
-    batch = dataset.collate([dataset[n] for n in range(BATCH)])
-    assert len(batch.boxed) == BATCH // 2
-    torch.manual_seed(0)
-    fabric = Fabric(accelerator="auto", devices=1, precision=TrainingRun(name="").precision)  # type: ignore[arg-type]
-    network = build_network(name, CLASSES).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-6)
-    model, optimizer = fabric.setup(network, optimizer)
-    model.train()
-    freeze_batch_norm(network)
-    counts = torch.from_numpy(samples.counts())
-    return Bench(fabric, network, model, optimizer, batch.to(fabric.device), CostSensitive(counts))
-
-
-def method_step(title: str, backbone: str) -> Callable[[], None]:
-    """The step of another method, as a run of it takes it."""
-    name, care = METHODS[title]
-    own = replace(
-        TrainingRun.load(RUNS / f"{name}.toml"), network=NetworkSettings(backbone=backbone)
-    )
+def make_bench(own: TrainingRun, backbone: str, care: AttentionSettings | None) -> Bench:
+    """A network and its method as a run sets them up, and a batch of the real data set."""
+    own = replace(own, network=NetworkSettings(backbone=backbone))
     sampler = SamplerSettings(batch=BATCH)
     stage = Stage("stage2" if care else "stage1", 0, own.stage1, care, sampler, own.method)
     samples, cache = picture_set()
@@ -211,19 +175,33 @@ def method_step(title: str, backbone: str) -> Callable[[], None]:
     torch.manual_seed(0)
     fabric = Fabric(accelerator="auto", devices=1, precision=own.precision)  # type: ignore[arg-type]
     batch = dataset.collate([dataset[n] for n in range(BATCH)]).to(fabric.device)
+    assert not care or len(batch.boxed) == BATCH // 2
     network = network_of(own, CLASSES)
     method, model, optimizers = set_up(fabric, network, own, stage, samples, BATCH)
-    model.train()
-    freeze_batch_norm(method)
+    training_mode(model, own, stage)
+    return Bench(fabric, model, method, optimizers, batch)
 
-    def step() -> None:
-        total = model(lambda: batch)["loss"]
-        optimizers[0].zero_grad()
-        fabric.backward(total)
-        optimizers[0].step()
-        method.after_step()
 
-    return step
+def steps_of(backbone: str, asked: Sequence[str]) -> dict[str, Callable[[], None]]:
+    """The steps asked for, and the plain one, which the others are compared with."""
+    usual = TrainingRun(
+        name="",
+        loss=LossSettings(name="cost_sensitive"),
+        stage1=StageSettings(learning_rate=1e-6),
+    )
+    attending = make_bench(usual, backbone, CARE)
+    steps: dict[str, Callable[[], None]] = {
+        "plain": make_bench(usual, backbone, None).step,
+        "care": attending.step,
+        "two backward": partial(by_hand, attending, at_map_only=False),
+        "gradient at map": partial(by_hand, attending, at_map_only=True),
+    }
+    if backbone == METHODS_ON:
+        for title in METHODS.keys() & asked:
+            name, care = METHODS[title]
+            own = TrainingRun.load(RUNS / f"{name}.toml")
+            steps[title] = make_bench(own, backbone, care).step
+    return {step: steps[step] for step in dict.fromkeys(["plain", *asked]) if step in steps}
 
 
 def loader_rate(rounds: int) -> float:
@@ -261,20 +239,18 @@ def main() -> None:
     parser.add_argument("--no-loader", action="store_true", help="time the steps alone")
     options = parser.parse_args()
     asked = options.steps or [*STEPS, *METHODS]
-    own, others = ([step for step in asked if step in each] for each in (STEPS, METHODS))
     rounds = 3 if options.quick else 11
     worst, appetite = 0.0, 0.0
     found: list[Ratio] = []
     for name in options.networks:
-        bench = make_bench(name)
-        steps = {step: partial(run, partial(STEPS[step], bench)) for step in ("plain", *own)}
-        if name == METHODS_ON:
-            steps |= {step: partial(run, method_step(step, name)) for step in others}
+        steps = {step: partial(run, take) for step, take in steps_of(name, asked).items()}
         times = timed_rounds(steps, rounds=rounds)
         medians = {step: median(taken) for step, taken in times.items()}
         show(f"{name}, {BATCH} pictures of {SIZE} pixels, one step", medians)
         targets = {("care", "plain"): NETWORKS[name], ("care", "two backward"): TWO_BACKWARD}
-        pairs = [(step, "plain") for step in times] + [("care", step) for step in own]
+        pairs = [(step, "plain") for step in times] + [
+            ("care", step) for step in asked if step in STEPS
+        ]
         for one, other in dict.fromkeys(pairs):
             if one != other and {one, other} <= times.keys():
                 found.append(
@@ -290,7 +266,7 @@ def main() -> None:
             worst = max(worst, ratio(times, "care", "plain"))
         if name == "mobilenet_v2":
             appetite = 1000 * BATCH / medians["plain"]
-        del bench, steps
+        del steps
     if appetite and not options.no_loader:
         rate = loader_rate(rounds)
         print(f"loader: {rate:.0f} pictures/s, mobilenet_v2 eats {appetite:.0f}/s")

@@ -77,6 +77,21 @@ def _stretch(cells: int, masks: Tensor) -> Tensor:
     )[0]
 
 
+def attention_losses(
+    maps: Tensor, inside: Tensor, outside: Tensor, *, tau: float
+) -> AttentionTerms:
+    """L_in and L_out of pictures with boxes, from their maps.
+
+    Args:
+        maps: Signed Grad-CAM of the true classes, (M, h, w).
+        inside: M_in, float32 (M, S, S).
+        outside: M_out, float32 (M, S, S).
+        tau: See `attention_terms`.
+    """
+    masks = (coarse_masks(each, *maps.shape[1:]) for each in (inside, outside))
+    return attention_terms(attention_maps(maps), *masks, tau=tau)
+
+
 def attention_terms(
     attention: Tensor, inside: Tensor, outside: Tensor, *, tau: float
 ) -> AttentionTerms:

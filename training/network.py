@@ -34,8 +34,7 @@ class Outputs(NamedTuple):
 
     Attributes:
         logits: Class scores, (N, C).
-        maps: Signed Grad-CAM of the label asked for, float32 (N, h, w), or (M, h, w) of the
-            pictures asked for; None if none was.
+        maps: Signed Grad-CAM of the label asked for, float32 (N, h, w); None if none was.
         embedding: Pooled features, (N, K).
     """
 
@@ -211,30 +210,16 @@ class Network(nn.Module):
         """Feature maps (N, K, h, w) of pictures, uint8 or float in [0, 255], (N, S, S, 3)."""
         return self.features(self.normalized(images))
 
-    def forward(
-        self,
-        images: Tensor,
-        labels: Tensor | None = None,
-        *,
-        pictures: Tensor | None = None,
-        detach: bool = True,
-    ) -> Outputs:
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Outputs:
         """Classify pictures and, if labels are given, map the evidence for them.
 
         Args:
             images: uint8 or float in [0, 255], (N, S, S, 3).
             labels: Class whose Grad-CAM is wanted, (N,); None for no maps.
-            pictures: Indices of the pictures whose maps are wanted, (M,); None for all.
-            detach: Treat the Grad-CAM weights as constants, as the CARE paper does; else gradients
-                of the maps reach the head too.
         """
         activations = self.activations(images)
         outputs = self.classify(activations)
-        if labels is None:
-            return outputs
-        if pictures is not None:
-            activations, labels = activations[pictures], labels[pictures]
-        return outputs._replace(maps=self.maps(activations, labels, detach=detach))
+        return outputs if labels is None else outputs._replace(maps=self.maps(activations, labels))
 
     def classify(self, activations: Tensor) -> Outputs:
         """Class scores and embedding from the map, without maps."""
@@ -247,6 +232,12 @@ class Network(nn.Module):
 
         No parameter's `.grad` is touched: the author's published code leaves the gradient of the
         class scores there, and so lowers the true classes' scores.
+
+        Args:
+            activations: Feature maps, (N, K, h, w).
+            labels: Class whose Grad-CAM is wanted, (N,).
+            detach: Treat the Grad-CAM weights as constants, as the CARE paper does; else gradients
+                of the maps reach the head too.
         """
         with torch.autocast(activations.device.type, enabled=False):
             activations = activations.float()

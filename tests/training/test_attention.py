@@ -8,25 +8,43 @@ import torch
 from torch.nn.functional import cross_entropy, interpolate
 
 from tests.training.tiny import (
+    CLASSES,
     KINDS,
     SIDE,
-    alone,
+    Told,
     backpropagated_maps,
     double_copy,
     make_batch,
     rectangles,
+    sample,
+    sample_list,
     softmax,
     tiny_network,
     tiny_pictures,
 )
 from training.attention import attention_maps, attention_terms, coarse_masks, outside_mask
-from training.config import AttentionSettings
+from training.config import AttentionSettings, TrainingRun
+from training.data.dataset import Batch
 from training.losses import CrossEntropy
-from training.methods.care import training_step
+from training.methods import Processes, Task
+from training.methods.care import Care
 from training.network import Network, build_network, freeze_batch_norm
 
 LABELS = [0, 3, 1, 3, 2]
 MASKS = {1: rectangles([(2, 3, 9, 11)]), 3: rectangles([(0, 0, 5, 5), (10, 8, 16, 16)])}
+
+
+def care_losses(
+    network: Network,
+    batch: Batch,
+    care: AttentionSettings | None,
+    processes: Processes | None = None,
+) -> dict[str, torch.Tensor]:
+    """The losses of a step of CARE."""
+    train = sample_list(*(sample(f"{n}.png", n) for n in range(CLASSES)))
+    classify = CrossEntropy(torch.ones(CLASSES))
+    run, size = TrainingRun(name="tiny"), len(batch.labels)
+    return Care(network, Task(run, train, classify, size, care, processes or Processes()))(batch)
 
 
 def stretch(cells: int, size: int) -> np.ndarray:
@@ -187,7 +205,7 @@ def test_the_total_is_that_of_the_paper_averaged_over_the_boxed_pictures(alpha, 
     batch = make_batch(tiny_pictures(), LABELS, MASKS)
     care = AttentionSettings(attend=("all",), alpha=alpha, lam=lam, tau=tau)
 
-    found = training_step(network, batch, CrossEntropy(torch.ones(4)), care, alone)
+    found = care_losses(network, batch, care)
 
     exact = double_copy(network)
     activations = exact.activations(batch.images).detach().numpy()
@@ -198,11 +216,11 @@ def test_the_total_is_that_of_the_paper_averaged_over_the_boxed_pictures(alpha, 
     maps = np.einsum("nk,nkhw->nhw", weight[LABELS], activations)[boxed]
     masks = np.array(list(MASKS.values()))
     l_in, l_out = reference_terms(reference_attention(maps, SIDE), masks, 1 - masks, tau)
-    assert found.l_c.item() == pytest.approx(l_c, rel=1e-5)
-    assert found.l_in.item() == pytest.approx(l_in.mean(), rel=1e-5)
-    assert found.l_out.item() == pytest.approx(l_out.mean(), rel=1e-5)
+    assert found["l_c"].item() == pytest.approx(l_c, rel=1e-5)
+    assert found["l_in"].item() == pytest.approx(l_in.mean(), rel=1e-5)
+    assert found["l_out"].item() == pytest.approx(l_out.mean(), rel=1e-5)
     total = (1 - alpha) * l_c + alpha * (l_in.mean() + lam * l_out.mean())
-    assert found.total.item() == pytest.approx(total, rel=1e-5)
+    assert found["loss"].item() == pytest.approx(total, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -211,23 +229,21 @@ def test_without_boxes_in_the_batch_there_is_no_attention_loss_and_no_nan(kind):
     batch = make_batch(tiny_pictures(), LABELS)
     care = AttentionSettings(attend=("all",), alpha=0.25)
 
-    found = training_step(network, batch, CrossEntropy(torch.ones(4)), care, alone)
-    found.total.backward()
+    found = care_losses(network, batch, care)
+    found["loss"].backward()
 
-    assert found.l_in.item() == found.l_out.item() == 0
-    assert found.total.item() == pytest.approx(0.75 * found.l_c.item())
+    assert found["l_in"].item() == found["l_out"].item() == 0
+    assert found["loss"].item() == pytest.approx(0.75 * found["l_c"].item())
     assert all(torch.isfinite(p.grad).all() for p in network.parameters())
 
 
 def test_in_stage_1_only_the_classification_loss_counts():
     batch = make_batch(tiny_pictures(), LABELS, MASKS)
 
-    found = training_step(
-        tiny_network("linear").eval(), batch, CrossEntropy(torch.ones(4)), None, alone
-    )
+    found = care_losses(tiny_network("linear").eval(), batch, None)
 
-    assert found.total == found.l_c
-    assert found.l_in.item() == found.l_out.item() == 0
+    assert found["loss"] == found["l_c"]
+    assert found["l_in"].item() == found["l_out"].item() == 0
 
 
 def test_two_processes_with_unequal_numbers_of_boxes_have_the_loss_of_one():
@@ -236,21 +252,18 @@ def test_two_processes_with_unequal_numbers_of_boxes_have_the_loss_of_one():
     labels = [0, 3, 1, 3, 2, 2]
     masks = {0: MASKS[1], 1: MASKS[3], 2: MASKS[1]}
     care = AttentionSettings(attend=("all",))
-    classify = CrossEntropy(torch.ones(4))
-    whole = training_step(network, make_batch(images, labels, masks), classify, care, alone)
+    whole = care_losses(network, make_batch(images, labels, masks), care)
     first = make_batch(images[:2], labels[:2], {0: masks[0], 1: masks[1]})
     second = make_batch(images[2:], labels[2:], {0: masks[2]})
-    means = {0: torch.tensor(3.0), 1: torch.tensor(1.5)}  # of the weights, of the boxed pictures
 
-    halves = []
-    for part in (first, second):
-        calls = iter(range(2))
-        halves.append(
-            training_step(network, part, classify, care, lambda _, calls=calls: means[next(calls)])
-        )
+    def share(part: Batch) -> dict[str, torch.Tensor]:
+        means = iter((3.0, 1.5))  # of the weights, of the boxed pictures
+        return care_losses(network, part, care, Told(hears=lambda _: torch.tensor(next(means))))
 
-    for one, other, both in zip(*halves, whole, strict=True):
-        assert ((one + other) / 2).item() == pytest.approx(both.item(), rel=1e-5)
+    one, other = share(first), share(second)
+
+    for name, both in whole.items():
+        assert ((one[name] + other[name]) / 2).item() == pytest.approx(both.item(), rel=1e-5)
 
 
 def reference_gradients(
@@ -283,7 +296,7 @@ def test_gradients_of_the_total_equal_those_of_float64_autograd(kind, head_learn
     batch = make_batch(tiny_pictures(), LABELS, MASKS)
     care = AttentionSettings(attend=("all",), alpha=0.8, tau=1.0, head_learns=head_learns)
 
-    training_step(network, batch, CrossEntropy(torch.ones(4)), care, alone).total.backward()
+    care_losses(network, batch, care)["loss"].backward()
 
     expected = reference_gradients(network, batch, care)
     for name, value in network.named_parameters():
@@ -298,7 +311,7 @@ def test_letting_the_head_learn_changes_the_gradient_of_a_linear_head_and_of_not
         network = tiny_network("linear").eval()
         care = AttentionSettings(attend=("all",), tau=1.0, head_learns=head_learns)
         batch = make_batch(tiny_pictures(), LABELS, MASKS)
-        training_step(network, batch, CrossEntropy(torch.ones(4)), care, alone).total.backward()
+        care_losses(network, batch, care)["loss"].backward()
         gradients[head_learns] = {name: p.grad for name, p in network.named_parameters()}
 
     for name, first_order in gradients[False].items():
@@ -314,12 +327,12 @@ def test_letting_the_head_learn_changes_the_gradient_of_a_linear_head_and_of_not
 def test_making_maps_touches_no_parameters_gradient(kind, detach):
     network = tiny_network(kind).train()
     labels = torch.tensor(LABELS)
-    network(tiny_pictures(), labels, detach=detach)
+    network.maps(network.activations(tiny_pictures()), labels, detach=detach)
     assert all(value.grad is None for value in network.parameters())
 
     for value in network.parameters():
         value.grad = torch.full_like(value, 0.25)
-    network(tiny_pictures(), labels, detach=detach)
+    network.maps(network.activations(tiny_pictures()), labels, detach=detach)
     assert all((value.grad == 0.25).all() for value in network.parameters())
 
 
@@ -343,16 +356,16 @@ def test_the_attention_loss_is_that_of_float32_under_autocast():
     batch = make_batch(tiny_pictures(), LABELS, MASKS)
     care = AttentionSettings(attend=("all",), tau=1.0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = training_step(network, batch, CrossEntropy(torch.ones(4)), care, alone)
+        found = care_losses(network, batch, care)
         activations = network.activations(batch.images)
 
     assert activations.dtype == torch.bfloat16
     exact = backpropagated_maps(network, activations, batch.labels)[list(MASKS)].numpy()
     masks = np.array(list(MASKS.values()))
     l_in, l_out = reference_terms(reference_attention(exact, SIDE), masks, 1 - masks, 1.0)
-    assert {value.dtype for value in found} == {torch.float32}
-    assert found.l_in.item() == pytest.approx(l_in.mean(), rel=1e-5)  # bfloat16 has 3 digits
-    assert found.l_out.item() == pytest.approx(l_out.mean(), rel=1e-5)
+    assert {value.dtype for value in found.values()} == {torch.float32}
+    assert found["l_in"].item() == pytest.approx(l_in.mean(), rel=1e-5)  # bfloat16 has 3 digits
+    assert found["l_out"].item() == pytest.approx(l_out.mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "linear"])

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.tiny import alone, make_batch, softmax, tiny_pictures
+from tests.training.tiny import Told, make_batch, softmax, tiny_pictures
 from training.losses import LOSSES, CrossEntropy, effective_number_weights, make_loss
-from training.methods.method import classification_loss
+from training.methods.method import Processes, classification_loss
 
 # ISIC 2018 task 3: MEL, NV, BCC, AKIEC, BKL, DF, VASC
 ISIC = [1113, 6705, 514, 327, 1099, 115, 142]
@@ -224,7 +224,7 @@ def test_of_mixtures_both_classes_count_by_their_shares(name):
     batch = mixed_batch()
     logits = logits_and_labels()[0][:6]
 
-    found = classification_loss(loss, logits, batch, alone)
+    found = classification_loss(loss, logits, batch, Processes())
 
     weights = np.float64(loss.class_weights)
     above = below = 0.0
@@ -248,19 +248,20 @@ def test_the_losses_of_two_processes_average_to_that_of_the_whole_batch(name, cu
     halves = [slice(0, cut), slice(cut, 6)]
     gradients = []
 
-    def run(rows, shared):
+    def run(rows, processes):
         part = logits[rows].clone().requires_grad_()
-        value = classification_loss(loss, part, mixed_batch(rows), shared)
+        value = classification_loss(loss, part, mixed_batch(rows), processes)
         value.backward()
         gradients.append(part.grad)
         return value.item()
 
     own = []
     for rows in halves:  # what each process would send to the others
-        classification_loss(loss, logits[rows], mixed_batch(rows), lambda w: own.append(w) or w)
+        sent = Told(hears=lambda weight: own.append(weight) or weight)
+        classification_loss(loss, logits[rows], mixed_batch(rows), sent)
     mean = sum(own) / 2
-    parts = [run(rows, lambda _: mean) for rows in halves]
-    whole = run(slice(0, 6), alone)
+    parts = [run(rows, Told(hears=lambda _: mean)) for rows in halves]
+    whole = run(slice(0, 6), Processes())
 
     assert np.mean(parts) == pytest.approx(whole, rel=1e-5)
     torch.testing.assert_close(torch.cat(gradients[:2]) / 2, gradients[2], rtol=1e-4, atol=1e-7)
@@ -272,4 +273,4 @@ def test_the_plain_mean_is_that_of_pytorch():
     for name in ("cross_entropy", "cost_sensitive"):
         loss: CrossEntropy = make_loss({"name": name}, torch.tensor(ISIC))
         expected = torch.nn.functional.cross_entropy(logits, labels, weight=loss.class_weights)
-        torch.testing.assert_close(classification_loss(loss, logits, batch, alone), expected)
+        torch.testing.assert_close(classification_loss(loss, logits, batch, Processes()), expected)

@@ -67,11 +67,13 @@ def test_maps_of_some_pictures_are_theirs_among_all(kind, detach):
     network = tiny_network(kind).eval()
     labels, some = torch.tensor([0, 3, 1, 3, 2]), torch.tensor([3, 0])
 
-    every = network(tiny_pictures(), labels, detach=detach).maps
-    torch.testing.assert_close(
-        network(tiny_pictures(), labels, pictures=some, detach=detach).maps, every[some]
-    )
-    assert network(tiny_pictures(), labels, pictures=some[:0]).maps.shape == (0, *every.shape[1:])
+    activations = network.activations(tiny_pictures())
+
+    every = network.maps(activations, labels, detach=detach)
+    found = network.maps(activations[some], labels[some], detach=detach)
+    torch.testing.assert_close(found, every[some])
+    none = network.maps(activations[:0], labels[:0], detach=detach)
+    assert none.shape == (0, *every.shape[1:])
 
 
 def test_vector_norm_is_layer_norm_and_so_is_its_gradient():

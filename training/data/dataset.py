@@ -81,6 +81,14 @@ class Batch(NamedTuple):
         """The batch on another device."""
         return Batch(*(part.to(device) for part in self))
 
+    def only_of(self, labels: set[int]) -> "Batch":
+        """The batch with the masks of some classes only."""
+        chosen = torch.tensor(sorted(labels), device=self.labels.device)
+        kept = torch.isin(self.labels[self.boxed], chosen)
+        return self._replace(
+            boxed=self.boxed[kept], inside=self.inside[kept], outside=self.outside[kept]
+        )
+
 
 class PictureDataset(Dataset):
     """Pictures with labels and, where attention is trained, the masks of their lesion boxes.

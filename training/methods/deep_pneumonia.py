@@ -56,13 +56,12 @@ class DeepPneumonia(Method):
         seen = self.lesions_only(batch, activations, mask) if it.lesion_only else activations
         logits = self.network.classify(seen).logits
         with full_precision(activations):
-            l_c = classification_loss(self.classify, logits, batch, self.processes.mean)
+            l_c = classification_loss(self.classify, logits, batch, self.processes)
             l_att = self.attention_loss(batch, self.gate.logits(before.float())[:, 0], mask)
         l_cr = self.regulation_loss(batch, stages) if it.regulation else torch.zeros_like(l_c)
         loss = l_c + it.attention * l_att + it.regulation * l_cr
-        losses = self.with_attention(batch, activations, {"loss": loss})
-        named = losses | {"l_c": l_c, "l_att": l_att, "l_cr": l_cr}
-        return {name: named[name] for name in self.parts}
+        own = {"l_c": l_c, "l_att": l_att, "l_cr": l_cr}
+        return own | self.with_attention(batch, activations, loss)
 
     def through(self, images: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
         """Pooled features of each stage, the map before the gate, and behind it."""
@@ -91,7 +90,7 @@ class DeepPneumonia(Method):
         wanted = torch.cat([mask, torch.zeros_like(logits[free])])
         found = torch.cat([logits[batch.boxed], logits[free]])
         losses = hard_attention_loss(found, wanted, form=self.settings.attention_form)
-        return losses.sum() / self.everywhere(len(losses), logits.device)
+        return losses.sum() / self.processes.count(len(losses), logits.device)
 
     def regulation_loss(self, batch: Batch, stages: list[Tensor]) -> Tensor:
         """L_cr: of each stage the mean over the marked pictures, times omega; a scalar."""
@@ -109,7 +108,7 @@ class DeepPneumonia(Method):
                     temperature=it.temperature,
                 )
                 total = total + weight * terms.sum()
-        return total / self.everywhere(marked, total.device)
+        return total / self.processes.count(marked, total.device)
 
     @property
     def gate(self) -> SpatialGate:
@@ -120,10 +119,6 @@ class DeepPneumonia(Method):
     def weights(self) -> tuple[float, ...]:
         """Omega of each stage; the last one's is 1."""
         return STAGE_WEIGHTS[-len(self.ends) :]
-
-    def everywhere(self, count: int, device: torch.device) -> Tensor:
-        """The mean of a count over all processes, kept from 0."""
-        return self.processes.mean(torch.tensor(float(count), device=device)).clamp(min=1e-6)
 
     @classmethod
     def marks(cls, run: TrainingRun, care: AttentionSettings | None) -> AttentionSettings:

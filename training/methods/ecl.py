@@ -61,14 +61,13 @@ class ECL(Method):
         logits = self.network.classify(activations).logits
         rows = self.project(self.network.tail(both).mean((2, 3)))
         with full_precision(rows):
-            l_c = classification_loss(self.classify, logits, batch, self.processes.mean)
+            l_c = classification_loss(self.classify, logits, batch, self.processes)
             rows = torch.cat([self.processes.gather(rows), normalize(self.proxies)])
             labels = self.processes.gather(batch.labels.repeat(2))
             labels = torch.cat([labels, self.proxy_labels])
             l_bhp = bhp_loss(rows, labels, temperature=self.settings.temperature)
         loss = self.settings.classification * l_c + self.settings.contrast * l_bhp
-        losses = self.with_attention(batch, activations, {"loss": loss})
-        return {name: (losses | {"l_c": l_c, "l_bhp": l_bhp})[name] for name in self.parts}
+        return {"l_c": l_c, "l_bhp": l_bhp} | self.with_attention(batch, activations, loss)
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Set the weights of the classes."""

@@ -16,7 +16,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from training.attention import attention_maps, attention_terms, coarse_masks
+from training.attention import attention_losses
 from training.config import AttentionSettings, TrainingRun
 from training.data.dataset import Batch, attended_labels
 from training.data.samples import SampleList
@@ -51,6 +51,10 @@ class Processes:
         if self.fabric is None:
             return value
         return cast(Tensor, self.fabric.all_reduce(value, reduce_op="mean"))
+
+    def count(self, own: int, device: torch.device) -> Tensor:
+        """The mean of a count over all processes, kept from 0, for means of what they all have."""
+        return self.mean(torch.tensor(float(own), device=device)).clamp(min=1e-6)
 
     def gather(self, rows: Tensor) -> Tensor:
         """The rows of all processes, (world * N, ...), in the batch's order, with their gradient.
@@ -90,7 +94,7 @@ class Method(nn.Module, ABC):
     Attributes:
         two_views: Whether a batch brings a second view of each picture, and is always full.
         judged: Whether validation tells which epoch is best; else the last one is.
-        parts: Names of the losses, as `forward` returns them.
+        parts: Names of the losses, in the order in which they are written down.
         network: What is trained and exported.
 
     Args:
@@ -112,7 +116,7 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The losses of this process's share of a batch, scalars, `parts` by name.
+        """The losses of this process's share of a batch, scalars, by name: those of `parts`.
 
         "loss" is what is minimized. Means over processes are those of the whole batch.
         """
@@ -164,26 +168,29 @@ class Method(nn.Module, ABC):
                 'compared needs 2 in each, or network.batch_norm = "frozen"'
             )
 
-    def with_attention(
-        self, batch: Batch, activations: Tensor, losses: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Put the attention loss on top of a method's own: L = (1 - alpha) L_method + alpha L_a.
+    def with_attention(self, batch: Batch, activations: Tensor, loss: Tensor) -> dict[str, Tensor]:
+        """Equation 1: L = (1 - alpha) L_method + alpha L_a, where L_a = L_in + lambda L_out.
 
         Args:
             batch: With the masks of the boxes.
             activations: The network's map of `batch.images`, (B, K, h, w).
-            losses: With "loss", L_method.
+            loss: L_method, a scalar; L_c in the paper.
+
+        Returns:
+            "loss", L; "l_in" and "l_out", the means over the pictures with boxes, all processes
+            together, 0 where there is no attention loss.
         """
-        zero = torch.zeros_like(losses["loss"])
         if (care := self.task.care) is None:
-            return losses | {"l_in": zero, "l_out": zero}
-        chosen = only_of(batch, self.attended)
-        maps = self.network.maps(
-            activations[chosen.boxed], batch.labels[chosen.boxed], detach=not care.head_learns
-        )
-        l_in, l_out = attention_losses(maps, chosen, care, self.processes.mean)
-        total = (1 - care.alpha) * losses["loss"] + care.alpha * (l_in + care.lam * l_out)
-        return losses | {"loss": total, "l_in": l_in, "l_out": l_out}
+            zero = torch.zeros_like(loss)
+            return {"loss": loss, "l_in": zero, "l_out": zero}
+        batch = batch.only_of(self.attended)
+        labels = batch.labels[batch.boxed]
+        maps = self.network.maps(activations[batch.boxed], labels, detach=not care.head_learns)
+        terms = attention_losses(maps, batch.inside, batch.outside, tau=care.tau)
+        boxed = self.processes.count(len(maps), maps.device)
+        l_in, l_out = terms.inside.sum() / boxed, terms.outside.sum() / boxed
+        total = (1 - care.alpha) * loss + care.alpha * (l_in + care.lam * l_out)
+        return {"loss": total, "l_in": l_in, "l_out": l_out}
 
 
 class Step(nn.Module):
@@ -202,7 +209,7 @@ class Step(nn.Module):
 
 
 def classification_loss(
-    classify: CrossEntropy, logits: Tensor, batch: Batch, shared: Callable[[Tensor], Tensor]
+    classify: CrossEntropy, logits: Tensor, batch: Batch, processes: Processes
 ) -> Tensor:
     """L_c: the weighted mean over the whole batch; of mixtures, both classes by their shares."""
     logits = logits.float()  # once: the gradients of both classes add up in float32
@@ -211,33 +218,7 @@ def classification_loss(
         weights = shares * classify.weights(labels)
         total = total + (weights * classify(logits, labels)).sum()
         weight = weight + weights.sum()
-    return total / shared(weight)
-
-
-def attention_losses(
-    maps: Tensor, batch: Batch, care: AttentionSettings, shared: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Mean L_in and L_out over the pictures with boxes, all processes together; scalars.
-
-    Args:
-        maps: Signed Grad-CAM of the true classes of the pictures with boxes, (M, h, w).
-        batch: With the masks of the boxes.
-        care: With tau.
-        shared: Mean of a number over all processes.
-    """
-    masks = (coarse_masks(each, *maps.shape[1:]) for each in (batch.inside, batch.outside))
-    inside, outside = attention_terms(attention_maps(maps), *masks, tau=care.tau)
-    boxed = shared(torch.tensor(float(len(batch.boxed)), device=maps.device)).clamp(min=1e-6)
-    return inside.sum() / boxed, outside.sum() / boxed
-
-
-def only_of(batch: Batch, labels: set[int]) -> Batch:
-    """The batch with the masks of some classes only."""
-    chosen = torch.tensor(sorted(labels), device=batch.labels.device)
-    kept = torch.isin(batch.labels[batch.boxed], chosen)
-    return batch._replace(
-        boxed=batch.boxed[kept], inside=batch.inside[kept], outside=batch.outside[kept]
-    )
+    return total / processes.mean(weight)
 
 
 @contextmanager

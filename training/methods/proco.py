@@ -79,7 +79,7 @@ class ProCo(Method):
         logits, _, embedding = self.network.classify(activations)
         queries, keys = self.project(embedding), self.key(batch.second)
         with full_precision(queries):
-            l_c = classification_loss(self.classify, logits, batch, self.processes.mean)
+            l_c = classification_loss(self.classify, logits, batch, self.processes)
             queries, keys, logits, labels = (
                 self.processes.gather(rows)
                 for rows in (queries, keys, logits.float(), batch.labels)
@@ -87,8 +87,7 @@ class ProCo(Method):
             l_pl = self.contrast(queries, keys, logits, labels)
             self.seen = (keys, logits.detach().softmax(1), labels)
         loss = l_pl + self.settings.eta * l_c
-        losses = self.with_attention(batch, activations, {"loss": loss})
-        return {name: (losses | {"l_c": l_c, "l_pl": l_pl})[name] for name in self.parts}
+        return {"l_c": l_c, "l_pl": l_pl} | self.with_attention(batch, activations, loss)
 
     def contrast(self, queries: Tensor, keys: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean L_pl of the whole batch: unit rows (N, D), logits (N, C), labels (N,)."""
