@@ -24,7 +24,7 @@ from training.config import AttentionSettings, TrainingRun
 from training.data.dataset import Batch
 from training.data.samples import SampleList
 from training.errors import ConfigError
-from training.methods.method import Method, Task, classification_loss, full_precision
+from training.methods.method import Method, Task, classification_loss
 from training.network import Network, SpatialGate, map_sides
 
 LARGEST_RATIO = 10.0  # the ratio explodes where erasing the lesion changes nothing
@@ -55,7 +55,7 @@ class DeepPneumonia(Method):
         mask = hard_mask(batch.inside, (height, width))
         seen = self.lesions_only(batch, activations, mask) if it.lesion_only else activations
         logits = self.network.classify(seen).logits
-        with full_precision(activations):
+        with torch.autocast(activations.device.type, enabled=False):
             l_c = classification_loss(self.classify, logits, batch, self.processes)
             l_att = self.attention_loss(batch, self.gate.logits(before.float())[:, 0], mask)
         l_cr = self.regulation_loss(batch, stages) if it.regulation else torch.zeros_like(l_c)

@@ -17,7 +17,7 @@ from training.data.dataset import Batch
 from training.errors import ConfigError
 from training.losses import CrossEntropy
 from training.methods.contrastive import Projection, embedding_width, itself
-from training.methods.method import Method, Task, classification_loss, full_precision
+from training.methods.method import Method, Task, classification_loss
 from training.metrics import f1_scores
 from training.network import Network
 
@@ -60,7 +60,7 @@ class ECL(Method):
         activations = both[: len(batch.images)]
         logits = self.network.classify(activations).logits
         rows = self.project(self.network.tail(both).mean((2, 3)))
-        with full_precision(rows):
+        with torch.autocast(rows.device.type, enabled=False):
             l_c = classification_loss(self.classify, logits, batch, self.processes)
             rows = torch.cat([self.processes.gather(rows), normalize(self.proxies)])
             labels = self.processes.gather(batch.labels.repeat(2))

@@ -6,8 +6,7 @@ exported is the network alone.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
@@ -219,10 +218,3 @@ def classification_loss(
         total = total + (weights * classify(logits, labels)).sum()
         weight = weight + weights.sum()
     return total / processes.mean(weight)
-
-
-@contextmanager
-def full_precision(tensor: Tensor) -> Iterator[None]:
-    """No autocast on a tensor's device, for a while."""
-    with torch.autocast(tensor.device.type, enabled=False):
-        yield

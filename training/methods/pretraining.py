@@ -18,7 +18,7 @@ from training.methods.contrastive import (
     nt_xent,
     pooled,
 )
-from training.methods.method import Method, Task, full_precision
+from training.methods.method import Method, Task
 from training.network import Network
 
 
@@ -47,7 +47,7 @@ class SimCLR(Pretraining):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The mean NT-Xent of all views of the whole batch."""
         rows = self.project(pooled(self.network, torch.cat([batch.images, batch.second])))
-        with full_precision(rows):
+        with torch.autocast(rows.device.type, enabled=False):
             first, second = (self.processes.gather(half) for half in rows.chunk(2))
             loss = nt_xent(first, second, temperature=self.settings.temperature)
         return {"loss": loss.mean()}
@@ -69,7 +69,7 @@ class MoCo(Pretraining):
         """The mean InfoNCE of this process's pictures."""
         queries = self.project(pooled(self.network, batch.images))
         keys = self.key(batch.second)
-        with full_precision(queries):
+        with torch.autocast(queries.device.type, enabled=False):
             loss = info_nce(
                 queries,
                 keys,

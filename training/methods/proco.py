@@ -30,7 +30,7 @@ from training.methods.contrastive import (
     embedding_width,
     supervised_contrast,
 )
-from training.methods.method import Method, Task, classification_loss, full_precision
+from training.methods.method import Method, Task, classification_loss
 from training.network import Network
 
 CONFIDENCE_MOMENTUM = 0.99  # of the running probability of each class's own pictures, per step
@@ -78,7 +78,7 @@ class ProCo(Method):
         activations = self.network.activations(batch.images)
         logits, _, embedding = self.network.classify(activations)
         queries, keys = self.project(embedding), self.key(batch.second)
-        with full_precision(queries):
+        with torch.autocast(queries.device.type, enabled=False):
             l_c = classification_loss(self.classify, logits, batch, self.processes)
             queries, keys, logits, labels = (
                 self.processes.gather(rows)
