@@ -221,6 +221,10 @@ class Network(nn.Module):
         outputs = self.classify(activations)
         return outputs if labels is None else outputs._replace(maps=self.maps(activations, labels))
 
+    def embed(self, activations: Tensor) -> Tensor:
+        """The embedding alone, (N, K'), from the map: no head, no maps."""
+        return self.tail(activations).mean((2, 3))
+
     def classify(self, activations: Tensor) -> Outputs:
         """Class scores and embedding from the map, without maps."""
         last = self.tail(activations)

@@ -68,8 +68,8 @@ class KeyEncoder(MomentumCopy):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Keys, unit rows (N, D), of pictures (N, S, S, 3)."""
-        network, project = self.copies
-        return project(pooled(cast(Network, network), images))
+        network, project = cast(Network, self.copies[0]), self.copies[1]
+        return project(network.embed(network.activations(images)))
 
 
 class Queue(nn.Module):
@@ -200,16 +200,12 @@ def itself(rows: int, columns: int, *, device: torch.device) -> Tensor:
     return torch.eye(rows, columns, dtype=torch.bool, device=device)
 
 
-def pooled(network: Network, images: Tensor) -> Tensor:
-    """The embedding alone, (N, K), of pictures (N, S, S, 3): no head, no maps."""
-    return network.tail(network.activations(images)).mean((2, 3))
-
-
 def embedding_width(network: Network) -> int:
     """K, the width of the embedding."""
     device = next(network.parameters()).device
     with torch.no_grad(), evaluating(network):
-        return int(pooled(network, torch.zeros(1, 224, 224, 3, device=device)).shape[1])
+        activations = network.activations(torch.zeros(1, 224, 224, 3, device=device))
+        return int(network.embed(activations).shape[1])
 
 
 def check_queue(setting: str, length: int, batch: int) -> None:

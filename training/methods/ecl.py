@@ -59,7 +59,7 @@ class ECL(Method):
         both = self.network.activations(torch.cat([batch.images, batch.second]))
         activations = both[: len(batch.images)]
         logits = self.network.classify(activations).logits
-        rows = self.project(self.network.tail(both).mean((2, 3)))
+        rows = self.project(self.network.embed(both))
         with torch.autocast(rows.device.type, enabled=False):
             l_c = classification_loss(self.classify, logits, batch, self.processes)
             rows = torch.cat([self.processes.gather(rows), normalize(self.proxies)])

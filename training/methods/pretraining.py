@@ -16,7 +16,6 @@ from training.methods.contrastive import (
     embedding_width,
     info_nce,
     nt_xent,
-    pooled,
 )
 from training.methods.method import Method, Task
 from training.network import Network
@@ -46,7 +45,8 @@ class SimCLR(Pretraining):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The mean NT-Xent of all views of the whole batch."""
-        rows = self.project(pooled(self.network, torch.cat([batch.images, batch.second])))
+        both = self.network.activations(torch.cat([batch.images, batch.second]))
+        rows = self.project(self.network.embed(both))
         with torch.autocast(rows.device.type, enabled=False):
             first, second = (self.processes.gather(half) for half in rows.chunk(2))
             loss = nt_xent(first, second, temperature=self.settings.temperature)
@@ -67,7 +67,7 @@ class MoCo(Pretraining):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The mean InfoNCE of this process's pictures."""
-        queries = self.project(pooled(self.network, batch.images))
+        queries = self.project(self.network.embed(self.network.activations(batch.images)))
         keys = self.key(batch.second)
         with torch.autocast(queries.device.type, enabled=False):
             loss = info_nce(
