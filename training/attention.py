@@ -109,16 +109,15 @@ def attention_terms(
     return AttentionTerms(-mean_inside.clamp(max=tau), mean_outside)
 
 
-def outside_mask(inside: np.ndarray, *, start: float = 1.0, slope: float = 0.0) -> np.ndarray:
+def outside_mask(inside: np.ndarray, *, slope: float = 0.0) -> np.ndarray:
     """M_out: what attention outside the boxes costs, pixel by pixel.
 
-    Uniform by default; with a slope it grows with the city-block distance to the nearest box (the
-    paper's "value relevant to the distance"; start and slope as in the authors' mask generator).
-    Its overall scale does not matter: the loss divides by its sum.
+    Uniform by default; with a slope it is 1 + slope * d, where d is the city-block distance to the
+    nearest box, 1 for a pixel beside it (the paper's "value relevant to the distance", as in the
+    authors' mask generator). Its overall scale does not matter: the loss divides by its sum.
 
     Args:
         inside: 1 inside any box, 0 elsewhere, uint8 (S, S).
-        start: Weight right beside a box.
         slope: Growth of the weight per pixel of distance.
 
     Returns:
@@ -127,5 +126,5 @@ def outside_mask(inside: np.ndarray, *, start: float = 1.0, slope: float = 0.0) 
     outside = (1 - inside).astype(np.float32)
     if slope and inside.any():
         distance = cv2.distanceTransform(1 - inside, cv2.DIST_L1, 3)
-        return outside * (start + slope * distance.astype(np.float32))
+        return outside * (1 + slope * distance.astype(np.float32))
     return outside

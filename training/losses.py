@@ -98,7 +98,6 @@ class LDAM(CrossEntropy):
 
     Args:
         margin: Of the rarest class.
-        scale: What the network multiplies cosines by.
         deferred: Share of the stage before re-weighting; 160 of 200 epochs in the paper.
         beta: Of the effective number.
     """
@@ -110,21 +109,19 @@ class LDAM(CrossEntropy):
         counts: Tensor,
         *,
         margin: float = 0.5,
-        scale: float = COSINE_SCALE,
         deferred: float = 0.8,
         beta: float = 0.9999,
     ) -> None:
         super().__init__(counts)
         quarter = self.counts**-0.25
         self.margins = (margin * quarter / quarter.max()).float()
-        self.scale = scale
         self.deferred = deferred
         self.beta = beta
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of scale * (cos - margin of the true class), (N,)."""
+        """Cross-entropy of `COSINE_SCALE` * (cos - margin of the true class), (N,)."""
         margins = self.margins.to(labels.device)[labels]
-        lowered = one_hot(labels, logits.shape[1]) * (self.scale * margins)[:, None]
+        lowered = one_hot(labels, logits.shape[1]) * (COSINE_SCALE * margins)[:, None]
         return super().__call__(logits.float() - lowered, labels)
 
     def start_epoch(self, progress: float) -> None:

@@ -189,7 +189,7 @@ def test_the_outside_mask_grows_with_the_overshoot_to_the_nearest_box(boxes):
     ]
     nearest = np.min(distances, 0)
 
-    found = outside_mask(rectangles(boxes), start=1.0, slope=0.25)
+    found = outside_mask(rectangles(boxes), slope=0.25)
 
     np.testing.assert_allclose(found, np.where(nearest > 0, 1 + 0.25 * nearest, 0), rtol=1e-6)
 

@@ -175,26 +175,6 @@ def supervised_contrast(
     return log_d, log_pi.sum(1), positive.sum(1).to(similar.dtype)
 
 
-def supervised_contrastive_loss(
-    queries: Tensor, labels: Tensor, candidates: Tensor, others: Tensor, *, temperature: float
-) -> Tensor:
-    """SupCon with a queue: L_i = -(1/|P(i)|) sum over j in P(i) of log pi(z_j).
-
-    Args:
-        queries: (N, D).
-        labels: (N,).
-        candidates: Queries, keys and queue, (M, D), the queries first.
-        others: Their labels, (M,); -1 for entries that are not filled.
-        temperature: T.
-
-    Returns:
-        One loss per query, (N,); 0 for one without positives.
-    """
-    similar = queries @ candidates.T / temperature
-    _, total, positives = supervised_contrast(similar, labels, others)
-    return -total / positives.clamp(min=1)
-
-
 def itself(rows: int, columns: int, *, device: torch.device) -> Tensor:
     """Where a candidate is the query itself, bool (N, M): on the diagonal."""
     return torch.eye(rows, columns, dtype=torch.bool, device=device)
