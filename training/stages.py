@@ -10,7 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from imaging.preprocessing import Preprocessing
-from training.config import AttentionSettings, SamplerSettings, StageSettings, TrainingRun
+from training.config import (
+    AttentionSettings,
+    PretrainingSettings,
+    SamplerSettings,
+    StageSettings,
+    TrainingRun,
+)
 from training.data.dataset import attended_labels
 from training.data.samplers import SAMPLERS, Sampler
 from training.data.samples import SampleList
@@ -199,6 +205,11 @@ def check(run: TrainingRun) -> None:
             )
     if not run.crt.epochs and run.crt != StageSettings(epochs=0):
         raise ConfigError("[crt] is set, but crt.epochs = 0: it would have no effect")
+    if run.pretraining.patience != PretrainingSettings().patience:
+        raise ConfigError(
+            "pretraining.patience is set, but without labels no epoch is better than another: it "
+            "would have no effect"
+        )
     fixed = family_of(run.network.backbone).input_size
     sizes = {"input.size": run.input.size}
     sizes |= {f"{stage.name}.size": preprocessing_of(run, stage).size for stage in stages_of(run)}

@@ -333,6 +333,7 @@ def test_what_a_card_would_say_is_what_was_trained(tmp_path):
         ("crt.epochs=-1", "crt.epochs = -1: expected at least 0"),
         ("pretraining.epochs=0", "pretraining.epochs = 0: expected 1 or more"),
         ("pretraining.patience=0", "pretraining.patience = 0: expected 1 or more"),
+        ("pretraining.patience=5", "pretraining.patience is set, but without labels no epoch is"),
         ("sampler.p=-1", "sampler.p = -1: expected at least 0"),
         ("sampler.epoch_pictures=-4", "sampler.epoch_pictures = -4: expected at least 0"),
         ("augmentation.rotation=-20", "augmentation.rotation = -20.0: expected at least 0"),
