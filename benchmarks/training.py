@@ -169,8 +169,8 @@ def make_bench(own: TrainingRun, backbone: str, care: AttentionSettings | None) 
     dataset = PictureDataset(
         samples,
         cache,
-        second=Augmentation(own.views) if stage.teacher.two_views else None,
-        attention=stage.teacher.marks(own, care),
+        second=Augmentation(own.views) if stage.method_type.two_views else None,
+        attention=stage.method_type.boxes_for(own, care),
     )
     torch.manual_seed(0)
     fabric = Fabric(accelerator="auto", devices=1, precision=own.precision)  # type: ignore[arg-type]

@@ -219,9 +219,9 @@ class StageSettings:
         weight_decay: Decoupled with AdamW.
         patience: Epochs without a better validation mean class accuracy before the stage stops.
         optimizer: "adamw", or "sgd" with momentum 0.9, as contrastive methods publish their rates.
-        average: Share that a running mean of the weights keeps of itself at each step, in [0, 1):
-            it is then what is validated and kept, less moved by the last batches (Polyak and
-            Juditsky 1992; ours). 0 for the weights themselves.
+        average: Decay of an exponential moving average (EMA) of the weights, in [0, 1): the share
+            that it keeps of itself at each step. It is then what is validated and kept, less moved
+            by the last batches (Polyak and Juditsky 1992; ours). 0 for the weights themselves.
         size: Side of the pictures in this stage, in pixels; 0 for `input.size`. Small pictures are
             learnt from several times as fast, and a short last stage gets the network used to
             those it will be asked about (Touvron et al. 2019; ours).
@@ -249,7 +249,7 @@ class PretrainingSettings(StageSettings):
         name: "none", "moco" (MoCo-v2) or "simclr".
         batch: Pictures per step, over all processes. The rate belongs to 256: scale it along.
         queue: Negatives that "moco" keeps, a multiple of the batch.
-        rows: Width of what is compared.
+        rows: Dimension of the projection, whose rows are compared.
         momentum: Of the key encoder of "moco".
         temperature: Of the similarities.
     """

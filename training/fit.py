@@ -182,13 +182,13 @@ class StageWork:
         self.seed = run.seed + 1000 * stage.number
         self.processes = Processes(fabric)
         self.batches = sampler_of(run, stage, parts["train"], self.processes, self.seed)
-        teacher = stage.teacher
+        method_type = stage.method_type
         dataset = PictureDataset(
             parts["train"],
             pictures,
-            augmentation=Augmentation(run.augmentation if teacher.judged else run.views),
-            second=Augmentation(run.views) if teacher.two_views else None,
-            attention=teacher.marks(run, stage.care),
+            augmentation=Augmentation(run.augmentation if method_type.validated else run.views),
+            second=Augmentation(run.views) if method_type.two_views else None,
+            attention=method_type.boxes_for(run, stage.care),
             seed=self.seed,
         )
         self.feed = loader(dataset, self.batches, run.workers)
@@ -255,7 +255,7 @@ class StageWork:
 
     def judge(self) -> dict[str, float]:
         """Mean class accuracy on the validation list; nothing for a stage without classes."""
-        if not self.stage.teacher.judged:
+        if not self.stage.method_type.validated:
             return {}
         found = self.fabric.broadcast(predict(self.judged, self.validation, self.fabric))
         self.method.after_epoch(*found)
@@ -272,7 +272,7 @@ class StageWork:
         words = ", ".join(f"{key} {value:.4g}" for key, value in row.items())
         print(f"{name}: {words}", flush=True)
         every = self.run.sheet_every
-        if self.stage.teacher.judged and every and progress.epoch % every == 0:
+        if self.stage.method_type.validated and every and progress.epoch % every == 0:
             sheet = attention_sheet(self.judged.eval(), self.shown, self.pictures, self.labels)
             log.sheet(sheet, progress.epoch)
         plot_curves(progress.history, folder / f"{name}.png", f"{self.run.name} {name}")
@@ -295,7 +295,7 @@ def set_up(
     loss = LossSettings() if stage.classifier_only else run.loss
     classify = make_loss(asdict(loss), torch.from_numpy(train_list.counts()))
     task = Task(run, train_list, classify, batch, stage.care, Processes(fabric))
-    method = stage.teacher(network, task)
+    method = stage.method_type(network, task)
     own = method.own_optimizer()
     optimizers = [make_optimizer(method, own, stage.settings), *([own] if own else [])]
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

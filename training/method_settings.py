@@ -39,7 +39,7 @@ class ProCoSettings:
 
     Attributes:
         queue: K, keys in the queue [P]; a multiple of the batch, which the authors have at 128.
-        rows: Width of a key [P].
+        rows: Dimension of the projection: of keys, queries and prototypes [P].
         momentum: m of the key encoder [P].
         temperature: T [P].
         alpha: Weight of a positive against a prototype's; PaCo's.
@@ -74,7 +74,7 @@ class ECLSettings:
     """ECL. All [P], from the authors' code.
 
     Attributes:
-        rows: Width of a proxy.
+        rows: Dimension of the projection, and so of a proxy.
         temperature: T of the BHP loss.
         classification: Weight of the balance-weighted cross-entropy; they tried 0.5, 1, 2.
         contrast: Weight of the BHP loss; likewise. 0 switches it off.

@@ -53,7 +53,7 @@ class Stage:
     classifier_only: bool = False
 
     @property
-    def teacher(self) -> type[Method]:
+    def method_type(self) -> type[Method]:
         """The method by its name."""
         return (METHODS | PRETRAINING)[self.method]
 
@@ -84,8 +84,8 @@ def sampler_of(
         seed=seed,
         rank=processes.rank,
         world=processes.world,
-        mixup=None if stage.classifier_only or not stage.teacher.judged else run.mixup,
-        whole=stage.teacher.two_views,
+        mixup=None if stage.classifier_only or not stage.method_type.validated else run.mixup,
+        whole=stage.method_type.two_views,
     )
 
 
@@ -144,7 +144,7 @@ def check_lists(run: TrainingRun, stages: Sequence[Stage], train_list: SampleLis
                 f"{stage.name}: an epoch of {len(train_list.samples)} training pictures has no "
                 f"full batch of {batches.batch}, and two views are compared in full batches only"
             )
-        stage.teacher.check_data(run, train_list, batches.batch)
+        stage.method_type.check_data(run, train_list, batches.batch)
 
 
 def check_boxes(stages: Sequence[Stage], train_list: SampleList) -> None:

@@ -26,12 +26,12 @@ class Projection(nn.Sequential):
     MoCo-v2's two-layer MLP.
     """
 
-    def __init__(self, features: int, hidden: int, rows: int) -> None:
+    def __init__(self, features: int, hidden: int, dim: int) -> None:
         super().__init__(
             nn.Linear(features, hidden),
             nn.BatchNorm1d(hidden),
             nn.ReLU(),
-            nn.Linear(hidden, rows),
+            nn.Linear(hidden, dim),
         )
 
     def forward(self, pooled: Tensor) -> Tensor:
@@ -80,16 +80,16 @@ class Queue(nn.Module):
 
     Args:
         length: K, a multiple of the batch.
-        rows: D.
+        dim: D.
     """
 
     rows: Tensor
     labels: Tensor
     pointer: Tensor
 
-    def __init__(self, length: int, rows: int) -> None:
+    def __init__(self, length: int, dim: int) -> None:
         super().__init__()
-        self.register_buffer("rows", torch.zeros(length, rows))
+        self.register_buffer("rows", torch.zeros(length, dim))
         self.register_buffer("labels", torch.full((length,), -1))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
 

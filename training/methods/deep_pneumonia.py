@@ -121,7 +121,7 @@ class DeepPneumonia(Method):
         return STAGE_WEIGHTS[-len(self.ends) :]
 
     @classmethod
-    def marks(cls, run: TrainingRun, care: AttentionSettings | None) -> AttentionSettings:
+    def boxes_for(cls, run: TrainingRun, care: AttentionSettings | None) -> AttentionSettings:
         """Every box is a mark, whatever classes the attention loss attends to."""
         return replace(care or run.attention, attend=("all",))
 

@@ -52,7 +52,7 @@ class ECL(Method):
         self.weighted = BalanceWeighted(counts)
         if it.weighted:
             self.classify = self.weighted
-        self.pace = torch.optim.SGD([self.proxies], lr=it.proxy_rate, momentum=0.9)
+        self.proxy_optimizer = torch.optim.SGD([self.proxies], lr=it.proxy_rate, momentum=0.9)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """BWCE of this process's pictures, BHP of the whole batch, and the attention loss."""
@@ -77,14 +77,14 @@ class ECL(Method):
 
     def after_epoch(self, labels: np.ndarray, logits: np.ndarray) -> None:
         """Move the proxies; take note of each class's F1, of those that the list holds."""
-        self.pace.step()
-        self.pace.zero_grad()
+        self.proxy_optimizer.step()
+        self.proxy_optimizer.zero_grad()
         found = f1_scores(labels, logits.argmax(1), logits.shape[1])
         self.f1.copy_(torch.from_numpy(np.nan_to_num(found, nan=1.0)))
 
     def own_optimizer(self) -> torch.optim.Optimizer:
         """That of the proxies."""
-        return self.pace
+        return self.proxy_optimizer
 
     @classmethod
     def check(cls, run: TrainingRun) -> None:

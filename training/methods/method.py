@@ -92,7 +92,7 @@ class Method(nn.Module, ABC):
 
     Attributes:
         two_views: Whether a batch brings a second view of each picture, and is always full.
-        judged: Whether validation tells which epoch is best; else the last one is.
+        validated: Whether validation tells which epoch is best; else the last one is.
         parts: Names of the losses, in the order in which they are written down.
         network: What is trained and exported.
 
@@ -102,7 +102,7 @@ class Method(nn.Module, ABC):
     """
 
     two_views: ClassVar[bool] = False
-    judged: ClassVar[bool] = True
+    validated: ClassVar[bool] = True
     parts: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, network: Network, task: Task) -> None:
@@ -140,7 +140,9 @@ class Method(nn.Module, ABC):
         return {name: value for name, value in state.items() if not name.startswith("network.")}
 
     @classmethod
-    def marks(cls, run: TrainingRun, care: AttentionSettings | None) -> AttentionSettings | None:
+    def boxes_for(
+        cls, run: TrainingRun, care: AttentionSettings | None
+    ) -> AttentionSettings | None:
         """Whose boxes the batches bring."""
         return care
 

@@ -29,7 +29,7 @@ class Pretraining(Method):
     """
 
     two_views: ClassVar[bool] = True
-    judged: ClassVar[bool] = False
+    validated: ClassVar[bool] = False
     parts = ("loss",)
 
     def __init__(self, network: Network, task: Task) -> None:

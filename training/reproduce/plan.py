@@ -166,7 +166,7 @@ def pace_by_timing(trial: Trial, stage: Stage, timings: dict[str, Timing]) -> Pa
     load = step_load(trial, stage)
     timing = timings[load] = timings.get(load) or time_steps(trial, stage)
     batches = sampler_of(trial.run, stage, trial.parts["train"], Processes(), 0)
-    validated = len(trial.parts["validation"].samples) if stage.teacher.judged else 0
+    validated = len(trial.parts["validation"].samples) if stage.method_type.validated else 0
     return Pace(
         timing.step * sum(1 for _ in batches) + timing.look * validated,
         timing.look,
@@ -183,7 +183,7 @@ def time_steps(trial: Trial, stage: Stage) -> Timing:
     network.freeze_features(stage.classifier_only)
     method, model, optimizers = set_up(fabric, network, run, stage, train_list, batches.batch)
     side = preprocessing_of(run, stage).size
-    batch = noise(batches.batch, side, views=1 + stage.teacher.two_views)
+    batch = noise(batches.batch, side, views=1 + stage.method_type.two_views)
     batch = batch.to(fabric.device)
 
     training_mode(model, run, stage)

@@ -173,7 +173,7 @@ def beginning(run: TrainingRun, stage: str) -> TrainingRun:
     if stage == "stage2":
         return run
     run = replace(run, control=ControlSettings(), stage2=StageSettings())
-    if stage == "pretrain" or METHODS[run.method].marks(run, None) is None:
+    if stage == "pretrain" or METHODS[run.method].boxes_for(run, None) is None:
         run = replace(run, data=replace(run.data, boxes=""), attention=AttentionSettings())
     if stage == "pretrain":
         cosine = LOSSES[run.loss.name].cosine  # another last layer
@@ -221,7 +221,7 @@ def config_digest(run: TrainingRun, samples: SampleList) -> str:
         settings["network"]["weights"] = content_digest(Path(weights_path(run)))
     boxes = {item.name: item.boxes.tolist() for item in samples.samples if len(item.boxes)}
     attention = run.attention if run.attention.attend else None
-    marks = METHODS[run.method].marks(run, attention)
+    marks = METHODS[run.method].boxes_for(run, attention)
     return digest([settings, {} if marks is None else boxes])
 
 
@@ -288,7 +288,7 @@ def machine() -> str:
 def load_of(trial: Trial, stage: Stage) -> str:
     """What decides how long an epoch takes: that of a step, and the lists."""
     pictures = stage.sampler.epoch_pictures or len(trial.parts["train"].samples)
-    looked = len(trial.parts["validation"].samples) if stage.teacher.judged else 0
+    looked = len(trial.parts["validation"].samples) if stage.method_type.validated else 0
     return f"{step_load(trial, stage)}, {pictures} + {looked} pictures"
 
 
