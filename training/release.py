@@ -12,6 +12,7 @@ import numpy as np
 
 from models.card import Accepts, ModelCard
 from models.classifier import Classifier, softmax
+from models.distribution import Distribution
 from training.calibrate import fit_temperature, operating_points
 from training.card_page import card_page
 from training.config import TrainingRun
@@ -21,7 +22,7 @@ from training.data.samples import SampleList
 from training.data.splits import split_sha256
 from training.distribution import fit_distribution
 from training.errors import ConfigError
-from training.evaluate import classify_list
+from training.evaluate import Results, classify_list
 from training.export import export_model, restamp, texture_width
 from training.figures import figures
 from training.methods import METHODS
@@ -93,24 +94,30 @@ def release(
     shutil.rmtree(draft, ignore_errors=True)  # of an export that was killed
     try:
         card = export_model(network, card, draft, pictures=pictures)
-        card = calibrated(card, Classifier.load(draft, threads=EXPORT_THREADS), parts["validation"])
-        written = restamp(card, draft)
-        written = with_distribution(written, network, draft, parts)
+        classifier = Classifier.load(draft, threads=EXPORT_THREADS)
+        train, validation = (
+            classify_list(classifier, parts[part]) for part in ("train", "validation")
+        )
+        card = calibrated(card, validation)
+        content = distribution(network, card, train, validation).to_bytes()
+        (draft / "distribution.npz").write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        card = restamp(replace(card, distribution_sha256=digest), draft)
         if parts["test"].samples:
             classifier = Classifier.load(draft, threads=EXPORT_THREADS)
             measured = {"test": figures(classify_list(classifier, parts["test"]))}
             plot_reliability(measured["test"], draft / "reliability.svg")
             if with_stability:
                 measured["stability"] = stability(classifier, parts["test"])
-            written = replace(written, figures=measured)
-            (draft / "card.json").write_text(written.to_json(), encoding="utf-8")
-        (draft / "README.md").write_text(card_page(written, run), encoding="utf-8")
+            card = replace(card, figures=measured)
+            (draft / "card.json").write_text(card.to_json(), encoding="utf-8")
+        (draft / "README.md").write_text(card_page(card, run), encoding="utf-8")
         if run.model.license_file:
             shutil.copyfile(run.model.license_file, draft / "LICENSE")
         put_in_place(draft, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return written
+    return card
 
 
 def put_in_place(draft: Path, target: Path) -> None:
@@ -125,24 +132,6 @@ def put_in_place(draft: Path, target: Path) -> None:
         (draft / name).replace(target / name)
     for name in set(FILES).difference(made):
         (target / name).unlink(missing_ok=True)
-
-
-def with_distribution(
-    card: ModelCard, network: Network, folder: Path, parts: dict[str, SampleList]
-) -> ModelCard:
-    """Write `distribution.npz`, of the embedding's texture, and the card that names it."""
-    classifier = Classifier.load(folder, threads=EXPORT_THREADS)
-    train, validation = (classify_list(classifier, parts[part]) for part in ("train", "validation"))
-    assert train.embeddings is not None  # they were just computed
-    assert validation.embeddings is not None
-    width = texture_width(network, card.preprocessing.size)
-    content = fit_distribution(
-        train.embeddings[:, :width], train.truth, validation.embeddings[:, :width]
-    ).to_bytes()
-    (folder / "distribution.npz").write_bytes(content)
-    card = replace(card, distribution_sha256=hashlib.sha256(content).hexdigest())
-    (folder / "card.json").write_text(card.to_json(), encoding="utf-8")
-    return card
 
 
 def load_checkpoint(
@@ -172,14 +161,25 @@ def load_checkpoint(
     return stage, network.eval()
 
 
-def calibrated(card: ModelCard, classifier: Classifier, validation: SampleList) -> ModelCard:
-    """The card with temperature and operating points fitted on the validation list."""
-    results = classify_list(classifier, validation)
-    # at temperature 1 the logarithm of a probability is the logit, but for a shift that cancels
-    logits = np.log(results.probabilities.clip(1e-300))
-    temperature = round(fit_temperature(results.truth, logits), 4)
+def distribution(
+    network: Network, card: ModelCard, train: Results, validation: Results
+) -> Distribution:
+    """What the training pictures are like, by their embedding's texture."""
+    assert train.embeddings is not None  # they were just computed
+    assert validation.embeddings is not None
+    width = texture_width(network, card.preprocessing.size)
+    return fit_distribution(
+        train.embeddings[:, :width], train.truth, validation.embeddings[:, :width]
+    )
+
+
+def calibrated(card: ModelCard, validation: Results) -> ModelCard:
+    """The card with temperature and operating points fitted on what it said at temperature 1."""
+    # there the logarithm of a probability is the logit, but for a shift that cancels
+    logits = np.log(validation.probabilities.clip(1e-300))
+    temperature = round(fit_temperature(validation.truth, logits), 4)
     probabilities = softmax(logits / temperature)
-    points = operating_points(results.truth, probabilities)
+    points = operating_points(validation.truth, probabilities)
     return replace(
         card,
         temperature=temperature,
