@@ -1,4 +1,6 @@
-"""The CARE attention loss (Zhuang et al., MIDL 2019, PMLR 102:588-597, equations 1 to 4).
+"""The CARE attention loss (Zhuang et al., MIDL 2019, PMLR 102:588-597, equations 3 and 4).
+
+Equations 1 and 2, which put it on top of a method's own loss, are `Method.with_attention`.
 
 For a picture with lesion boxes, the Grad-CAM map of its true class - signed, no ReLU - is scaled
 to [0, 1] on its own coarse grid, stretched over the input, and then rewarded for lying inside the

@@ -170,7 +170,7 @@ class Method(nn.Module, ABC):
             )
 
     def with_attention(self, batch: Batch, activations: Tensor, loss: Tensor) -> dict[str, Tensor]:
-        """Equation 1: L = (1 - alpha) L_method + alpha L_a, where L_a = L_in + lambda L_out.
+        """CARE's equations 1 and 2: L = (1 - alpha) L_method + alpha (L_in + lambda L_out).
 
         Args:
             batch: With the masks of the boxes.
