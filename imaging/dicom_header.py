@@ -29,7 +29,7 @@ from pydicom.uid import (
 
 from imaging import terms
 from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage, foreign_errors
-from imaging.image import Facts
+from imaging.image import Facts, check_pixels
 
 # pydicom's complaints quote values, and values may be a patient's. Ours say enough.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
@@ -410,11 +410,7 @@ def check(header: Header, max_megapixels: float) -> None:
     rows, columns = header.integer("Rows"), header.integer("Columns")
     if not rows or not columns or rows < 0 or columns < 0:
         raise UnreadableImage(f"a picture of {columns or 0}x{rows or 0} pixels")
-    if rows * columns > max_megapixels * 1e6:
-        raise ImageTooLarge(
-            f"{columns}x{rows} are {rows * columns / 1e6:.0f} megapixels, "
-            f"at most {max_megapixels:g} are decoded"
-        )
+    check_pixels(columns, rows, max_megapixels)
 
 
 def facts(header: Header) -> Facts:

@@ -7,7 +7,7 @@ from typing import Literal, Self
 import cv2
 import numpy as np
 
-from imaging.errors import FrameNotFound, UnsupportedImage
+from imaging.errors import FrameNotFound, ImageTooLarge, UnsupportedImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,3 +168,17 @@ class ImageFile:
             raise FrameNotFound(f"has {count} frame{'s'[: count > 1]}, there is no frame {frame}")
         pixels, voi = self.decode((frame or 1) - 1, window)
         return MedicalImage(pixels, self.facts, voi)
+
+
+def check_pixels(width: int, height: int, max_megapixels: float) -> None:
+    """Refuse a picture of more pixels than may be decoded.
+
+    Raises:
+        ImageTooLarge: With both numbers.
+    """
+    if width * height > max_megapixels * 1e6:
+        # in whole numbers: a DICOM header can say more than a float holds
+        raise ImageTooLarge(
+            f"{width}x{height} are {round(width * height, -6) // 10**6} megapixels, "
+            f"at most {max_megapixels:g} are decoded"
+        )

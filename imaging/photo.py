@@ -12,7 +12,7 @@ from imaging import icc
 from imaging.codestream import START_OF_SCAN, Codestream, jpeg_segments
 from imaging.complaints import listen
 from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage, WindowNotFound
-from imaging.image import Facts, ImageFile, Window
+from imaging.image import Facts, ImageFile, Window, check_pixels
 
 # OpenCV's complaints fill the log, and may quote the file. Ours say enough.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -86,11 +86,7 @@ def still(
     """
     if not width or not height:
         raise UnreadableImage(f"a {kind.upper()} of {width}x{height} pixels")
-    if width * height > max_megapixels * 1e6:
-        raise ImageTooLarge(
-            f"{width}x{height} are {width * height / 1e6:.0f} megapixels, "
-            f"at most {max_megapixels:g} are decoded"
-        )
+    check_pixels(width, height, max_megapixels)
     if kind == "png" and max(width, height) > LONGEST_PNG_SIDE:
         raise ImageTooLarge(f"{width}x{height}: a side may have {LONGEST_PNG_SIDE} pixels")
     foreign = icc.other_than_srgb(profile)

@@ -135,6 +135,15 @@ def test_the_limit_on_pixels_is_a_setting_and_holds_before_decoding(data):
         open_image(data, max_megapixels=0.0029)
 
 
+def test_a_side_of_more_pixels_than_a_float_holds_is_too_large():
+    dataset = make_dicom(make_film())
+    for keyword in ("Rows", "Columns"):
+        dataset[keyword] = DataElement(keyword, "FD", 1e300)
+
+    with pytest.raises(ImageTooLarge, match="megapixels, at most 100"):
+        open_image(as_bytes(dataset))
+
+
 def test_a_small_file_cannot_inflate_without_end():
     data = as_bytes_deflated(make_dicom(make_film()))
     bomb = zlib.compressobj(wbits=-15)
