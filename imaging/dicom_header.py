@@ -18,6 +18,8 @@ from pydicom import dcmread
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
@@ -216,16 +218,30 @@ def value(dataset: Dataset, keyword: str) -> Any:
 
 def packed(dataset: Dataset, keyword: str) -> bytes:
     """The bytes of an attribute that is bytes, or that no one has asked for yet; else none."""
-    element = dataset.get_item(keyword) if keyword in dataset else None
+    if keyword not in dataset:
+        return b""
+    element = dataset.get_item(keyword, keep_deferred=True)  # else an empty one is parsed
     return element.value if element and isinstance(element.value, bytes) else b""
+
+
+def values(dataset: Dataset, keyword: str) -> list[Any]:
+    """Values of an attribute that is no sequence: several, one, or none where it is missing.
+
+    Raises:
+        ImagingError: As `value`; or it is a sequence, whose items have yet to be parsed.
+    """
+    found = value(dataset, keyword)
+    if isinstance(found, Sequence):
+        raise UnreadableImage(f"{keyword} is damaged")
+    if isinstance(found, MultiValue):
+        return list(found)
+    return [] if found is None or found == "" else [found]
 
 
 def text(dataset: Dataset, keyword: str) -> str:
     """Value of an attribute that is a code, stripped, in upper case; the first of several."""
-    found = value(dataset, keyword)
-    if isinstance(found, list | tuple) or type(found).__name__ == "MultiValue":
-        found = found[0] if len(found) else ""
-    return str(found or "").strip(" \0").upper()
+    found = values(dataset, keyword)
+    return str(found[0] or "").strip(" \0").upper() if found else ""
 
 
 def numbers(dataset: Dataset, keyword: str, *, odd: bool = False) -> list[float]:
@@ -239,13 +255,12 @@ def numbers(dataset: Dataset, keyword: str, *, odd: bool = False) -> list[float]
     Raises:
         UnreadableImage: Text that is no number.
     """
-    found = value(dataset, keyword)
-    if found is None or found == "":
-        return []
-    values = found if hasattr(found, "__iter__") and not isinstance(found, str) else [found]
     try:
-        result = [math.nan if odd and not str(one).strip() else float(one) for one in values]
-    except (TypeError, ValueError) as error:
+        result = [
+            math.nan if odd and not str(one).strip() else float(one)
+            for one in values(dataset, keyword)
+        ]
+    except (TypeError, ValueError, OverflowError) as error:
         raise UnreadableImage(f"{keyword} is no number") from error
     return result if odd or all(map(math.isfinite, result)) else []
 
@@ -260,7 +275,7 @@ def sequence(dataset: Dataset, keyword: str) -> list[Dataset]:
     if sum(map(packed(dataset, keyword).count, ITEM)) > most:
         raise ImageTooLarge(f"{keyword} has more than {most} items")
     items = value(dataset, keyword)
-    return list(items) if items is not None and hasattr(items, "__iter__") else []
+    return list(items) if isinstance(items, Sequence) else []
 
 
 def read_everything(data: bytes, most_bytes: int) -> Dataset:
@@ -477,8 +492,8 @@ def _implied_view(header: Header, modality: str) -> str:
             return "LATERAL"
     # Directions of the rows and of the columns (PS3.3 C.7.6.1.1.1): seen from the side, one runs
     # from front to back and the other along the body.
-    orientation = value(header.dataset, "PatientOrientation")
-    if orientation and not isinstance(orientation, str) and len(orientation) == 2:
+    orientation = values(header.dataset, "PatientOrientation")
+    if len(orientation) == 2:
         letters = {str(direction).strip().upper()[:1] for direction in orientation}
         if letters & {"A", "P"} and letters & {"H", "F"}:
             return "LATERAL"

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.datadict import tag_for_keyword
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
+from imaging.dicom_header import NEEDED
 from imaging.errors import ImagingError
 from imaging.reading import read_image
 from tests.factories import (
@@ -101,6 +103,32 @@ def test_a_png_of_damaged_chunks_ends_in_a_picture_or_in_our_error():
         chunks[cut] = name, body[: rng.integers(len(body) + 1)]
         packed = [png_chunk(*chunk) for chunk in sound[:1] + chunks]
         cases.append(b"".join([b"\x89PNG\r\n\x1a\n", *packed]))
+    try_all(cases)
+
+
+ODD_VALUES = [
+    (b"ZZ", b""),
+    (b"OB", b"123456"),
+    (b"IS", b"7"),
+    (b"IS", b"9" * 400),
+    (b"FD", struct.pack("<2d", 1e300, -1)),
+    (b"UI", b"1.2\\3"),
+    (b"PN", b"^=^=\\^"),
+    (b"AT", bytes(4)),
+    (b"SQ", b"\xfe\xff\x00\xe0\x0a\0\0\0\x08\0\0\x01ZZ\x02\x0012"),
+]
+"""Values of every kind, some of them damaged: the item of the last has one of no known VR."""
+
+
+@pytest.mark.parametrize("keyword", NEEDED)
+def test_an_attribute_of_another_kind_ends_in_a_picture_or_in_our_error(keyword):
+    sound = as_bytes(make_dicom(make_film(8, 8)))
+    at = sound.index(b"\xe0\x7f\x10\x00OW")
+    cases = []
+    for vr, content in ODD_VALUES:
+        size = "<H" if vr in (b"IS", b"FD", b"UI", b"PN", b"AT") else "<2xI"
+        head = struct.pack("<HH", *divmod(tag_for_keyword(keyword), 1 << 16)) + vr
+        cases.append(sound[:at] + head + struct.pack(size, len(content)) + content + sound[at:])
     try_all(cases)
 
 
