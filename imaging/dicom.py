@@ -6,19 +6,10 @@ import numpy as np
 
 from imaging import icc
 from imaging.dicom_display import color, grayscale
-from imaging.dicom_header import (
-    Header,
-    check,
-    facts,
-    packed,
-    read_everything,
-    read_header,
-)
+from imaging.dicom_header import Header, check, facts, packed, read_header
 from imaging.dicom_stored import NATIVE, PixelFormat, pixel_format, stored_values
 from imaging.errors import ImagingError, WindowNotFound
 from imaging.image import ImageFile, Voi, Window
-
-__all__ = ["open_dicom", "read_everything"]
 
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 

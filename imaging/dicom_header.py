@@ -132,6 +132,9 @@ NO_PICTURES = {
 }
 NO_PICTURE_MODALITIES = {"SEG": "a segmentation", "RTDOSE": "an RT dose"}
 
+MOST_INFLATED = 1 << 30
+"""Most bytes to inflate a deflated file to, where its picture was read before."""
+
 # Bytes to inflate in one step: more than most headers have.
 INFLATED_AT_ONCE = 1 << 20
 
@@ -278,18 +281,14 @@ def sequence(dataset: Dataset, keyword: str) -> list[Dataset]:
     return list(items) if isinstance(items, Sequence) else []
 
 
-def read_everything(data: bytes, most_bytes: int) -> Dataset:
+def read_everything(data: bytes) -> Dataset:
     """Parse a file up to its pixels, patient included. For no one but whoever sent the file.
-
-    Args:
-        data: The whole file.
-        most_bytes: Most bytes to inflate a deflated file to.
 
     Raises:
         ImagingError: No DICOM, or a deflated file that is too large.
     """
     with foreign_errors("a damaged DICOM header"):
-        return _parse(data, most_bytes, tags=None).dataset
+        return _parse(data, MOST_INFLATED, tags=None).dataset
 
 
 def read_header(data: bytes, most_bytes: int) -> Header:

@@ -14,7 +14,7 @@ import highdicom
 import numpy as np
 from highdicom.sr.coding import CodedConcept
 
-from imaging.dicom import read_everything
+from imaging.dicom_header import read_everything
 from imaging.errors import UnidentifiedImage, foreign_errors
 from imaging.image import Facts
 from models.card import NOTICE, ModelCard
@@ -29,7 +29,6 @@ SERIES_NUMBER = 9000
 """Beyond the series that scanners number."""
 
 PROCESSING = CodedConcept("109102", "DCM", "Processing Equipment")
-MOST_HEADER_BYTES = 1 << 30
 
 NAMESPACE = uuid.UUID("6f1c2e1e-52f4-5d0b-9d0c-8f4f6f1d7c11")
 """Of the UIDs made here; drawn once."""
@@ -99,7 +98,7 @@ def secondary_capture(
         UnidentifiedImage: The file names no study, instance or SOP class.
         UnreadableImage: What it says of patient or study makes no sense.
     """
-    source = read_everything(data, MOST_HEADER_BYTES)
+    source = read_everything(data)
     nonsense = "patient or study of the DICOM header make no sense"
     with foreign_errors(nonsense):
         named = [str(source.get(keyword) or "") for keyword in NAMED]
