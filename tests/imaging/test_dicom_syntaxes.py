@@ -20,6 +20,7 @@ from imaging.dicom_header import INFLATED_AT_ONCE
 from imaging.errors import UnreadableImage
 from imaging.reading import open_image, read_image
 from tests.factories import (
+    DIGITAL_X_RAY,
     as_bytes,
     as_bytes_deflated,
     as_bytes_without_preamble,
@@ -87,6 +88,23 @@ def test_a_deflated_file_is_inflated(dataset):
     expected = read_image(as_bytes(dataset)).pixels
 
     np.testing.assert_array_equal(read_image(as_bytes_deflated(dataset)).pixels, expected)
+
+
+def test_a_deflated_file_is_known_by_its_meta_header_alone(dataset):
+    expected = read_image(as_bytes(dataset)).pixels
+
+    dataset.StudyDescription = "1.2.840.10008.1.2.1.99"
+    dataset.add_new("AvailableTransferSyntaxUID", "UI", "1.2.840.10008.1.2.1.99")
+
+    np.testing.assert_array_equal(read_image(as_bytes(dataset)).pixels, expected)
+    np.testing.assert_array_equal(read_image(as_bytes_deflated(dataset)).pixels, expected)
+    np.testing.assert_array_equal(read_image(as_bytes_deflated(dataset)[132:]).pixels, expected)
+
+
+def test_a_deflated_file_may_say_its_sop_class_in_the_meta_header(dataset):
+    dataset.SOPClassUID = ""
+
+    assert open_image(as_bytes_deflated(dataset)).facts.sop_class == DIGITAL_X_RAY
 
 
 @pytest.mark.timeout(30)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 import tracemalloc
 import zlib
 
@@ -144,15 +145,25 @@ def test_a_side_of_more_pixels_than_a_float_holds_is_too_large():
         open_image(as_bytes(dataset))
 
 
-def test_a_small_file_cannot_inflate_without_end():
+@pytest.mark.parametrize("preamble", [bytes(128) + b"DICM", b""])
+@pytest.mark.parametrize("far", [0, 5000])
+def test_a_small_file_cannot_inflate_without_end(preamble, far):
     data = as_bytes_deflated(make_dicom(make_film()))
+    (length,) = struct.unpack_from("<I", data, 140)
+    # so much before it says how it is packed
+    before = b"\2\0\0\0OB\0\0" + struct.pack("<I", far) + bytes(far)
+    meta = preamble + before + data[132 : 144 + length]
     bomb = zlib.compressobj(wbits=-15)
-    packed = bomb.compress(bytes(50_000_000)) + bomb.flush()
-    start = data.index(b"1.2.840.10008.1.2.1.99")
-    end = data.index(b"1.2.826", start) + 60
+    element = b"\x09\0\x10\0OB\0\0" + struct.pack("<I", 50_000_000)
+    packed = bomb.compress(element + bytes(50_000_000)) + bomb.flush()
 
+    tracemalloc.start()
     with pytest.raises(ImagingError):
-        open_image(data[:end] + packed, max_megapixels=1)
+        open_image(meta + packed, max_megapixels=1)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert most < 40_000_000
 
 
 @pytest.mark.parametrize("packed", [as_bytes, as_bytes_deflated])
