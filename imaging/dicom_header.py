@@ -241,7 +241,8 @@ def values(dataset: Dataset, keyword: str) -> list[Any]:
     found = value(dataset, keyword)
     if isinstance(found, Sequence):
         raise UnreadableImage(f"{keyword} is damaged")
-    if isinstance(found, MultiValue):
+    # a plain list while another thread finds out the VR of a look-up table's descriptor
+    if isinstance(found, MultiValue | list):
         return list(found)
     return [] if found is None or found == "" else [found]
 
@@ -292,8 +293,7 @@ def read_everything(data: bytes) -> Dataset:
     Raises:
         ImagingError: No DICOM, or a deflated file that is too large.
     """
-    with foreign_errors(DAMAGED):
-        return _parse(data, MOST_INFLATED, tags=None).dataset
+    return _parse(data, MOST_INFLATED, tags=None).dataset
 
 
 def read_header(data: bytes, most_bytes: int) -> Header:
@@ -306,8 +306,7 @@ def read_header(data: bytes, most_bytes: int) -> Header:
     Raises:
         ImagingError: No DICOM, or a deflated file that is too large.
     """
-    with foreign_errors(DAMAGED):
-        return _parse(data, most_bytes, TAGS)
+    return _parse(data, most_bytes, TAGS)
 
 
 def _parse(data: bytes, most_bytes: int, tags: list[BaseTag | int] | None) -> Header:
@@ -317,15 +316,17 @@ def _parse(data: bytes, most_bytes: int, tags: list[BaseTag | int] | None) -> He
         meta, end = found
         syntax = ExplicitVRLittleEndian
         stream = inflated = _Inflated(data[end:], most_bytes)
-        dataset = read_dataset(inflated, False, True, stop_when=_at_pixels, specific_tags=tags)
-        dataset.set_original_encoding(False, True)
-        dataset.file_meta = meta
+        with foreign_errors(DAMAGED):
+            dataset = read_dataset(inflated, False, True, stop_when=_at_pixels, specific_tags=tags)
+            dataset.set_original_encoding(False, True)
+            dataset.file_meta = meta
         inflated.reach(inflated.tell() + 12 + _most_pixel_bytes(dataset))
         body = inflated.getvalue()
     else:
         stream = _Metered(data)
-        dataset = dcmread(stream, force=True, stop_before_pixels=True, specific_tags=tags)
-        named = str(dataset.file_meta.get("TransferSyntaxUID") or "")
+        with foreign_errors(DAMAGED):
+            dataset = dcmread(stream, force=True, stop_before_pixels=True, specific_tags=tags)
+            named = str(dataset.file_meta.get("TransferSyntaxUID") or "")
         implicit, little = (bool(way) for way in dataset.original_encoding)
         syntax = UID(named) if named else _guessed_syntax(implicit, little)
     order = "<" if little else ">"
@@ -337,6 +338,8 @@ def _parse(data: bytes, most_bytes: int, tags: list[BaseTag | int] | None) -> He
     if tag not in PIXEL_TAGS:
         return Header(dataset, syntax, little, body)
     start = at + (12 if body[at + 4 : at + 8] in PIXEL_VRS else 8)
+    if start > len(body):
+        raise UnreadableImage(DAMAGED)
     (length,) = struct.unpack_from(order + "I", body, start - 4)
     return Header(
         dataset,
@@ -355,10 +358,11 @@ def _meta_of_deflated(data: bytes) -> tuple[FileMetaDataset, int] | None:
         return None  # at once: to read it twice would take a quarter of the time of all files
     stream = _Metered(data)
     stream.seek(132 if data[128:132] == b"DICM" else 0)
-    meta = FileMetaDataset(
-        read_dataset(stream, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
-    )
-    deflated = meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+    with foreign_errors(DAMAGED):
+        meta = FileMetaDataset(
+            read_dataset(stream, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
+        )
+        deflated = meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
     return (meta, stream.tell()) if deflated else None
 
 
@@ -410,7 +414,10 @@ class _Inflated(_Metered):
             if have >= self._most:
                 raise ImageTooLarge(f"inflates to more than {self._most >> 20} MB")
             step = max(INFLATED_AT_ONCE, min(end, self._most) - have)
-            inflated = self._inflater.decompress(self._packed, step)
+            try:
+                inflated = self._inflater.decompress(self._packed, step)
+            except zlib.error as error:
+                raise UnreadableImage(DAMAGED) from error
             if not inflated:
                 break
             have += self.write(inflated)

@@ -1,10 +1,8 @@
 """Stored values of one DICOM frame: out of native bytes, or through a decoder library."""
 
 import zlib
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -256,13 +254,11 @@ def _encoded_frame(header: Header, form: PixelFormat, frames: int, index: int) -
 
 def _decoded(source: bytes, syntax: uid.UID, form: PixelFormat) -> tuple[np.ndarray, PixelFormat]:
     """Decode one compressed frame, once its own header agrees with the DICOM header."""
-    damaged = f"damaged pixel data ({syntax.name})"
     if syntax in uid.RLETransferSyntaxes:
         # all bits, wherever the valid ones are; pydicom would keep the lowest
         codes, _ = _through_pydicom(source, syntax, replace(form, stored=form.allocated))
         return codes, replace(form, allocated=codes.itemsize * 8, planar=False)
-    with foreign_errors(damaged):
-        stream = Codestream.parse(source)
+    stream = Codestream.parse(source)
     found, expected = stream.size, (form.columns, form.rows, form.samples)
     if found != expected:
         raise UnreadableImage(
@@ -270,8 +266,7 @@ def _decoded(source: bytes, syntax: uid.UID, form: PixelFormat) -> tuple[np.ndar
             + "the header says {}x{} of {}".format(*expected)
         )
     if syntax in JPEG:
-        with foreign_errors(damaged):
-            codes, photometric = decode_jpeg(source, stream, form.photometric)
+        codes, photometric = decode_jpeg(source, stream, form.photometric)
     else:
         codes, photometric = _through_pydicom(source, syntax, form)
         if stream.transformed:  # whatever the DICOM header still says
@@ -306,24 +301,26 @@ def _through_pydicom(source: bytes, syntax: uid.UID, form: PixelFormat) -> tuple
         "planar_configuration": int(form.planar),
         "pixel_keyword": "PixelData",
     }
-    decode: Callable[..., tuple[np.ndarray, dict[str, Any]]] = partial(
-        get_decoder(syntax).as_array,
-        index=0,
-        raw=True,
-        validate=False,
-        decoding_plugin=PLUGINS[syntax],
-        **options,
-    )
+    decoder = get_decoder(syntax)
+
+    def decode(frame: bytes) -> tuple[np.ndarray, str]:
+        fragment = _as_fragment(frame)
+        with foreign_errors(f"damaged pixel data ({syntax.name})"):
+            values, properties = decoder.as_array(
+                fragment,
+                index=0,
+                raw=True,
+                validate=False,
+                decoding_plugin=PLUGINS[syntax],
+                **options,
+            )
+        return values.view(f"u{values.itemsize}"), str(properties["photometric_interpretation"])
+
     *first, last = _ended(source) if syntax in uid.JPEGLSTransferSyntaxes else [source]
     for attempt in first:
-        with suppress(UnreadableImage), foreign_errors("to be tried again"):
-            return _codes(*decode(_as_fragment(attempt)))
-    with foreign_errors(f"damaged pixel data ({syntax.name})"):
-        return _codes(*decode(_as_fragment(last)))
-
-
-def _codes(values: np.ndarray, properties: dict[str, Any]) -> tuple[np.ndarray, str]:
-    return values.view(f"u{values.itemsize}"), str(properties["photometric_interpretation"])
+        with suppress(UnreadableImage):
+            return decode(attempt)
+    return decode(last)
 
 
 def _ended(source: bytes) -> list[bytes]:

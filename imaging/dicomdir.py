@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from pydicom import dcmread
+from pydicom.sequence import Sequence
 
-from imaging.dicom_header import value
+from imaging.dicom_header import values
 from imaging.errors import UnreadableImage, foreign_errors
 
 DIRECTORY = "1.2.840.10008.1.3.10"
@@ -22,11 +23,11 @@ def referenced_files(path: Path) -> list[tuple[str, ...]]:
     """
     with path.open("rb") as stream, foreign_errors("a damaged DICOMDIR"):
         dataset = dcmread(stream, force=True)
-        if dataset.file_meta.get("MediaStorageSOPClassUID") != DIRECTORY:
-            raise UnreadableImage("no DICOMDIR")
-        found = []
-        for record in value(dataset, "DirectoryRecordSequence") or ():
-            parts = value(record, "ReferencedFileID")
-            if parts:
-                found.append((parts,) if isinstance(parts, str) else tuple(map(str, parts)))
-    return found
+        kind = dataset.file_meta.get("MediaStorageSOPClassUID")
+        records = dataset.get("DirectoryRecordSequence")
+    if kind != DIRECTORY:
+        raise UnreadableImage("no DICOMDIR")
+    if not isinstance(records, Sequence):
+        return []
+    found = [values(record, "ReferencedFileID") for record in records]
+    return [tuple(map(str, parts)) for parts in found if parts]

@@ -13,7 +13,9 @@ import numpy as np
 
 from imaging.codestream import START_OF_SCAN, Codestream, jpeg_segments
 from imaging.complaints import listen
-from imaging.errors import UnreadableImage, UnsupportedImage
+from imaging.errors import UnreadableImage, UnsupportedImage, foreign_errors
+
+DAMAGED = "damaged pixel data (JPEG)"
 
 SEQUENTIAL, LOSSY, LOSSLESS = (0xC0, 0xC1), (0xC0, 0xC1, 0xC2), (0xC3,)
 # Quantization and Huffman tables, restart interval; frame and scan headers.
@@ -50,6 +52,8 @@ def decode_jpeg(source: bytes, stream: Codestream, photometric: str) -> tuple[np
     transform = 1 if photometric.startswith("YBR") else 0
     adobe = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([transform])
     bgr = _by_opencv(_header_made_anew(source, stream, adobe))
+    if bgr.ndim != 3:
+        raise _damaged()
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), "RGB"
 
 
@@ -74,7 +78,8 @@ def _segment(marker: int, body: bytes) -> bytes:
 
 def _by_opencv(source: bytes) -> np.ndarray:
     data = np.frombuffer(source, np.uint8)
-    pixels, loss = listen(lambda: cv2.imdecode(data, cv2.IMREAD_UNCHANGED))
+    with foreign_errors(DAMAGED):
+        pixels, loss = listen(lambda: cv2.imdecode(data, cv2.IMREAD_UNCHANGED))
     if pixels is None or loss:
         raise _damaged(loss)
     return pixels
@@ -103,15 +108,20 @@ def _by_gdcm(source: bytes, stream: Codestream) -> np.ndarray:
     encoded = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
     encoded.SetValue(fragments.__ref__())
     decoded = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
-    done, loss = listen(lambda: codec.Decode(encoded, decoded))
+    with foreign_errors(DAMAGED):
+        done, loss = listen(lambda: codec.Decode(encoded, decoded))
     if not done or loss:
         raise _damaged(loss)
-    # GDCM's wrapper hands bytes out as text.
-    content = decoded.GetByteValue().GetBuffer().encode("utf-8", "surrogateescape")
+    with foreign_errors(DAMAGED):
+        # GDCM's wrapper hands bytes out as text.
+        content = decoded.GetByteValue().GetBuffer().encode("utf-8", "surrogateescape")
     count = stream.height * stream.width * stream.components  # one byte less where that is odd
-    codes = np.frombuffer(content, np.uint8 if bits == 8 else np.uint16, count)
+    kind = np.dtype(np.uint8 if bits == 8 else np.uint16)
+    if len(content) < count * kind.itemsize:
+        raise _damaged()
+    codes = np.frombuffer(content, kind, count)
     return codes.reshape(stream.height, stream.width, *((3,) if color else ()))
 
 
-def _damaged(loss: str) -> UnreadableImage:
-    return UnreadableImage(f"damaged pixel data (JPEG){loss and f': {loss}'}")
+def _damaged(loss: str = "") -> UnreadableImage:
+    return UnreadableImage(f"{DAMAGED}{loss and f': {loss}'}")

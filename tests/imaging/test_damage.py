@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom.datadict import tag_for_keyword
-from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
 from imaging.dicom_header import NEEDED
 from imaging.errors import ImagingError
@@ -37,6 +37,7 @@ ENCODERS = {RLELossless: "pylibjpeg", JPEGLSLossless: "pyjpegls", JPEG2000Lossle
 def files() -> dict[str, bytes]:
     """Small files of every kind, sound."""
     film, color = make_film(40, 37), make_color(40, 37)
+    eight = make_film(40, 37, bits=8)
     gray = {"bits_stored": 12, "WindowCenter": 2000, "WindowWidth": 3000}
     result = {
         "native": as_bytes(make_dicom(film, **gray)),
@@ -46,6 +47,9 @@ def files() -> dict[str, bytes]:
         "lut": as_bytes(make_dicom(film, VOILUTSequence=lut_item(np.arange(4096)))),
         "png": as_png(film),
         "jpeg": as_jpeg(color, orientation=6),
+        "film of JPEG": as_bytes(
+            make_dicom(eight, syntax=JPEGBaseline8Bit, encapsulated=[as_jpeg(eight)])
+        ),
         "described jpeg": with_profile(as_jpeg(color), matrix_profile(DISPLAY_P3)),
         "described color": as_bytes(make_dicom(color, ICCProfile=table_profile(DISPLAY_P3))),
     }
@@ -130,6 +134,24 @@ def test_an_attribute_of_another_kind_ends_in_a_picture_or_in_our_error(keyword)
         head = struct.pack("<HH", *divmod(tag_for_keyword(keyword), 1 << 16)) + vr
         cases.append(sound[:at] + head + struct.pack(size, len(content)) + content + sound[at:])
     try_all(cases)
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("native", "dicom_header.UID"),
+        ("deflated", "dicom_header._most_pixel_bytes"),
+        ("JPEG2000Lossless 2", "dicom_stored.Codestream.parse"),
+        ("JPEGLSLossless 3", "dicom_stored._as_fragment"),
+        ("film of JPEG", "jpeg._header_made_anew"),
+    ],
+)
+def test_a_mistake_of_ours_is_not_called_damage_of_the_file(name, place, monkeypatch):
+    data = files()[name]
+    monkeypatch.setattr(f"imaging.{place}", lambda *_: None.ours)
+
+    with pytest.raises(AttributeError, match="ours"):
+        read_image(data)
 
 
 @pytest.mark.parametrize("option", ["+eb", "+ee", "+es", "+ep", "+el", "+e1"])
