@@ -34,11 +34,13 @@ class Segmenter:
         Raises:
             BrokenModel: It has other inputs or outputs.
         """
-        inputs = [(one.name, one.type, one.shape) for one in session.get_inputs()]
+        inputs: list[tuple[str, str, list]] = [
+            (one.name, one.type, one.shape) for one in session.get_inputs()
+        ]
         outputs = [(one.name, one.type, one.shape) for one in session.get_outputs()]
         self.name = name
         self._session = session
-        self._input, kind, shape = inputs[0]
+        self._input, kind, shape = inputs[0] if inputs else ("", "", [])
         self._float = kind == "tensor(float)"
         side = shape[-1 if self._float else 1] if len(shape) == 4 else None
         wanted = [3, side, side] if self._float else [side, side, 3]

@@ -95,6 +95,17 @@ def test_other_inputs_and_outputs_are_refused_when_the_model_is_loaded(tmp_path,
         Segmenter.load(graph(tmp_path / "m.onnx", **settings))
 
 
+def test_a_model_without_inputs_is_refused(tmp_path):
+    model = onnx.load(graph(tmp_path / "m.onnx"))
+    constant = helper.make_tensor("in0", BYTES, [1, SIDE, SIDE, 3], bytes(3 * SIDE**2), raw=True)
+    model.graph.initializer.append(constant)
+    del model.graph.input[:]
+    onnx.save(model, tmp_path / "m.onnx")
+
+    with pytest.raises(BrokenModel, match=r"inputs are \[\], expected one"):
+        Segmenter.load(tmp_path / "m.onnx")
+
+
 def test_logits_are_refused_with_the_range_that_was_found(tmp_path):
     segmenter = Segmenter.load(graph(tmp_path / "m.onnx", gain=1.0))
 
