@@ -1,7 +1,7 @@
 """The card that travels with a model: everything that is not weights."""
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
@@ -219,8 +219,7 @@ def _strict(kind: Any, entries: Any, where: str) -> Any:
                 kind_of = "numbers" if of is float else "anything"
                 raise BrokenModel(f"{where}: {name} must be an object of {kind_of}")
             values[name] = value
-    missing = sorted(item.name for item in fields(kind) if item.name not in values)
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise BrokenModel(f"{where}: missing one of {', '.join(missing)}") from error
+    needed = {item.name for item in fields(kind) if item.default is item.default_factory is MISSING}
+    if missing := sorted(needed - set(values)):
+        raise BrokenModel(f"{where}: missing {', '.join(missing)}")
+    return kind(**values)
