@@ -110,6 +110,14 @@ class Prediction:
             known = ", ".join(self.labels)
             raise LabelNotFound(f"no label {label!r}; this model knows {known}") from None
 
+    def probability(self, label: str) -> float:
+        """Calibrated probability of one label.
+
+        Raises:
+            LabelNotFound: With the labels there are.
+        """
+        return float(self.probabilities[self.index(label)])
+
     def heatmap(self, label: str, size: tuple[int, int] | None = None) -> tuple[np.ndarray, float]:
         """Where the evidence for a label lies.
 

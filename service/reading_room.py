@@ -76,8 +76,7 @@ class Reading:
 
     def found(self, label: str) -> bool:
         """Whether a label's probability reaches its operating point."""
-        probability = self.prediction.probabilities[self.prediction.index(label)]
-        return self.classifier.card.found(label, probability)
+        return self.classifier.card.found(label, self.prediction.probability(label))
 
 
 class ReadingRoom:

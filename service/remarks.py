@@ -14,7 +14,7 @@ def remarks(prediction: Prediction, target: str, card: ModelCard, *, forced: boo
         card: The model's card.
         forced: Whether the file's header contradicted the model, and that was overridden.
     """
-    found = card.found(target, prediction.probabilities[prediction.index(target)])
+    found = card.found(target, prediction.probability(target))
     return [
         *(["forced: not suitable"] if forced else []),
         *([UNLIKE] if prediction.in_distribution is False else []),

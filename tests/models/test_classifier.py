@@ -47,6 +47,7 @@ def test_the_answer_is_ranked_and_adds_up_to_one(classifier):
     assert found.top == "square"
     assert [label for label, _ in found.ranked()] == ["square", "dark"]
     assert sum(probability for _, probability in found.ranked()) == pytest.approx(1)
+    assert [(label, found.probability(label)) for label, _ in found.ranked()] == found.ranked()
 
 
 def test_a_picture_gets_the_same_answer_alone_and_among_others(classifier):
@@ -158,6 +159,8 @@ def test_a_label_that_is_not_there_is_answered_with_those_that_are(classifier):
 
     with pytest.raises(LabelNotFound, match="dark, square"):
         found.heatmap("circle")
+    with pytest.raises(LabelNotFound, match="dark, square"):
+        found.probability("circle")
 
 
 def test_weights_other_than_the_card_means_are_refused(tmp_path):
