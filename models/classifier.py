@@ -156,6 +156,7 @@ class Classifier:
     def load(
         cls,
         folder: Path,
+        card: ModelCard | None = None,
         *,
         threads: int = 1,
         provider: Provider = "cpu",
@@ -165,6 +166,7 @@ class Classifier:
 
         Args:
             folder: The model's folder, such as `models/chest-xray`.
+            card: Its card, if that was read already; it is not read again then.
             threads: Cores one call may use.
             provider: What shall run it.
             most: Pictures that one call will be given at most; TensorRT builds for that number.
@@ -172,7 +174,7 @@ class Classifier:
         Raises:
             BrokenModel: A file is missing, the digest does not match, or card and graph disagree.
         """
-        card = ModelCard.load(folder / "card.json")
+        card = card or ModelCard.load(folder / "card.json")
         try:
             graph = (folder / "model.onnx").read_bytes()
         except OSError as error:

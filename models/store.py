@@ -45,8 +45,8 @@ def load_one(
         ModelNotFound: With the names there are.
         BrokenModel: Its folder cannot be used as it is.
     """
-    load_card(folder, name)
-    return Classifier.load(folder / name, threads=threads, provider=provider, most=most)
+    card = load_card(folder, name)
+    return Classifier.load(folder / name, card, threads=threads, provider=provider, most=most)
 
 
 def load_all(folder: Path, *, threads: int = 1) -> dict[str, Classifier]:

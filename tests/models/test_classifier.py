@@ -13,6 +13,7 @@ import pytest
 from scipy.special import softmax
 
 from imaging.image import Facts, MedicalImage
+from models.card import ModelCard
 from models.classifier import Classifier, Outputs, Prediction, session_for
 from models.distribution import Distribution
 from models.errors import BrokenModel, LabelNotFound, ModelNotFound
@@ -230,6 +231,16 @@ def test_models_are_found_by_their_folders(tmp_path):
     assert list(load_all(tmp_path)) == ["first", "second"]
     with pytest.raises(ModelNotFound, match="first, second"):
         load_one(tmp_path, "../first")
+
+
+def test_the_card_is_read_once_and_cannot_change_between_check_and_use(tmp_path, monkeypatch):
+    square_model(tmp_path, "square")
+    read = ModelCard.load
+    seen = []
+    monkeypatch.setattr(ModelCard, "load", lambda path: seen.append(path) or read(path))
+
+    assert load_one(tmp_path, "square").card == read(tmp_path / "square" / "card.json")
+    assert seen == [tmp_path / "square" / "card.json"]
 
 
 def test_a_folder_under_another_name_is_refused(tmp_path):
