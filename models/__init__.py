@@ -5,7 +5,7 @@
     heatmap.py     a class's map over the picture, scaled for people
     segmenter.py   Segmenter: an ONNX model that says where the lesion is
     distribution.py  how far a picture lies from the training pictures
-    store.py       which models are here; load one, load all
+    store.py       which models are here; load one
     errors.py      ModelError and its kinds
     <name>/        model.onnx, card.json, README.md, LICENSE
 

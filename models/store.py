@@ -47,15 +47,3 @@ def load_one(
     """
     card = load_card(folder, name)
     return Classifier.load(folder / name, card, threads=threads, provider=provider, most=most)
-
-
-def load_all(folder: Path, *, threads: int = 1) -> dict[str, Classifier]:
-    """Load every model below a folder.
-
-    Raises:
-        BrokenModel: One of them cannot be used as it is, or there is none at all.
-    """
-    names = model_names(folder)
-    if not names:
-        raise BrokenModel(f"no models in {folder}: expected NAME/card.json and NAME/model.onnx")
-    return {name: load_one(folder, name, threads=threads) for name in names}
