@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from imaging.reading import READING
+from imaging.reading import READING_VERSION
 from models.card import ModelCard
 from models.classifier import Provider
 from service.batch.codes import CIRCUMSTANCES
@@ -87,7 +87,7 @@ class Job:
             "draw": self.draw if isinstance(self.draw, str) else list(self.draw),
             "distribution_sha256": card.distribution_sha256,
             "care": library_version("care-diagnosis"),
-            "reading": READING,
+            "reading": READING_VERSION,
         }
 
 

@@ -134,7 +134,7 @@ def test_another_model_or_other_options_score_everything_anew(
     if change == "options":
         job = dataclasses.replace(job, force=True)
     elif change == "reading":
-        monkeypatch.setattr("service.batch.job.READING", 0)
+        monkeypatch.setattr("service.batch.job.READING_VERSION", 0)
     else:
         labels = ("dark", "square") if change == "model" else ("black", "square")
         shutil.rmtree(job.models / "square")

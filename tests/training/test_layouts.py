@@ -337,7 +337,7 @@ def test_decoded_pictures_are_not_kept_when_files_are_read_otherwise(manifest, m
     PictureCache.open(samples, preprocessing, folder)
     kept = set(folder.iterdir())
 
-    monkeypatch.setattr(cache, "READING", cache.READING + 1)
+    monkeypatch.setattr(cache, "READING_VERSION", cache.READING_VERSION + 1)
     PictureCache.open(samples, preprocessing, folder)
 
     assert len(set(folder.iterdir()) - kept) == 2

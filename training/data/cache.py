@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from imaging.cores import available_cores
 from imaging.preprocessing import Placement, Preprocessing
-from imaging.reading import READING
+from imaging.reading import READING_VERSION
 from training.data.pictures import read_sample
 from training.data.samples import Sample, SampleList
 from training.errors import DataError, unreadable
@@ -46,7 +46,7 @@ class PictureCache:
         Raises:
             DataError: Pictures cannot be read; it names them.
         """
-        key = hashlib.sha256(f"{READING} {preprocessing!r}".encode())
+        key = hashlib.sha256(f"{READING_VERSION} {preprocessing!r}".encode())
         for item in samples.samples:
             state = item.path.stat()
             key.update(f"{item.path.resolve()} {state.st_size} {state.st_mtime_ns}\n".encode())
