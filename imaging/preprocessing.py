@@ -37,11 +37,6 @@ class Placement:
         scale = np.array([self.scale_x, self.scale_y] * 2)
         return np.asarray(boxes, np.float64).reshape(-1, 4) * scale + [self.left, self.top] * 2
 
-    def boxes_to_picture(self, boxes: np.ndarray) -> np.ndarray:
-        """Move (M, 4) boxes [x0, y0, x1, y1] from model pixels back to picture pixels."""
-        scale = np.array([self.scale_x, self.scale_y] * 2)
-        return (np.asarray(boxes, np.float64).reshape(-1, 4) - [self.left, self.top] * 2) / scale
-
     def cells(self, shape: tuple[int, ...]) -> tuple[slice, slice]:
         """The cells of an (h, w) map over the square that lie over the picture, if only in part."""
         found = []

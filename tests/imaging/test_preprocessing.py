@@ -31,7 +31,7 @@ def preprocessing(fit: str = "pad", size: int = 224, color: str = "rgb") -> Prep
     st.integers(16, 512),
     st.data(),
 )
-def test_boxes_there_and_back_are_the_same(width, height, fit, size, data):
+def test_a_box_is_the_same_share_of_its_picture_on_the_square(width, height, fit, size, data):
     placement = preprocessing(fit, size).place(width, height)
     x = sorted(data.draw(st.tuples(st.floats(0, width), st.floats(0, width))))
     y = sorted(data.draw(st.tuples(st.floats(0, height), st.floats(0, height))))
@@ -41,7 +41,9 @@ def test_boxes_there_and_back_are_the_same(width, height, fit, size, data):
 
     assert there.min() >= -1e-6
     assert there.max() <= size + 1e-6
-    np.testing.assert_allclose(placement.boxes_to_picture(there), boxes, atol=1e-6)
+    [[left, top, right, bottom]] = placement.boxes_to_model(np.array([[0, 0, width, height]]))
+    share = (there - [left, top] * 2) / ([right - left, bottom - top] * 2)
+    np.testing.assert_allclose(share, boxes / ([width, height] * 2), atol=1e-9)
 
 
 @pytest.mark.parametrize("fit", FITS)
