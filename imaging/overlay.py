@@ -52,7 +52,6 @@ def overlay(
     colormap: str = "turbo",
     peak: float,
     label: str,
-    caption: str | None = CAPTION,
     notes: Sequence[str] = (),
 ) -> np.ndarray:
     """Lay a heatmap over its picture, with a color bar and words in the lower left corner.
@@ -71,7 +70,6 @@ def overlay(
         peak: Evidence where the heat is 1, in units of the logits; 0 where there is none, and the
             legend says so.
         label: Name of the class that the evidence is for.
-        caption: A last line of small print; None for none.
         notes: What nobody may miss who looks at the heat.
 
     Returns:
@@ -94,7 +92,7 @@ def overlay(
     legend = _Legend(picture.shape)
     if not peak > 0:
         rgb = _rgb(picture)
-        legend.draw(rgb, [*notes, f"no positive evidence for {label}"], below=caption)
+        legend.draw(rgb, [*notes, f"no positive evidence for {label}"], below=CAPTION)
         return rgb
     bar = _Bar(_steps(colors) if style == "contour" else colors, f"{peak:.2g}")
     must: list[Line] = [*notes, bar]
@@ -106,7 +104,7 @@ def overlay(
         _contours(rgb, heat, colors)
     else:
         rgb = _blend(picture, heat, colors, opacity)
-    legend.draw(rgb, must, above=f"evidence for {label}", below=caption)
+    legend.draw(rgb, must, above=f"evidence for {label}", below=CAPTION)
     return rgb
 
 

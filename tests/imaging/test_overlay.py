@@ -75,16 +75,6 @@ def test_no_evidence_is_no_heat_and_says_so():
     assert (result[300:] != film[300:, :, None]).any()
 
 
-def test_the_caption_can_be_turned_off():
-    film, heat = make_film(400, 400, bits=8), spot(400, 400)
-
-    with_it = overlay(film, heat, peak=1.0, label="x")
-    without = overlay(film, heat, peak=1.0, label="x", caption=None)
-
-    assert (with_it != without).any()
-    assert (with_it[:300] == without[:300]).all()
-
-
 @pytest.mark.parametrize("background", [0, 128, 255])
 def test_words_are_legible_on_any_background(background):
     flat = np.full((300, 400), background, np.uint8)
@@ -216,7 +206,7 @@ def test_a_jpeg_and_a_webp_are_small_and_close():
 def test_even_a_small_overlay_has_its_scale(height, width):
     black = np.zeros((height, width), np.uint8)
 
-    result = overlay(black, spot(height, width), peak=3.2, label="x", opacity=0, caption=None)
+    result = overlay(black, spot(height, width), peak=3.2, label="x", opacity=0)
 
     ends = [(result == color).all(-1).any() for color in TURBO[[0, -1]]]
     assert ends == [True, True]
