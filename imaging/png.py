@@ -3,11 +3,7 @@
 import struct
 
 import numpy as np
-
-try:
-    from isal.isal_zlib import compress, crc32
-except ImportError:  # training needs no more speed than this
-    from zlib import compress, crc32
+from isal.isal_zlib import compress, crc32
 
 UP = 2
 """The filter: each row less the one above it (section 9.2)."""
