@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ImagingError(Exception):
-    """A picture could not be used.
+    """A picture could not be used; which of its kinds is raised says why.
 
     Args:
         problem: What was found and what was expected, in words the sender can act on. Never a
@@ -31,10 +31,12 @@ class ImagingError(Exception):
         facts: What the header said before the trouble began, where it could be read.
     """
 
-    code = "imaging"
+    code: str
     facts: "Facts | None" = None
 
     def __init__(self, problem: str) -> None:
+        if type(self) is ImagingError:
+            raise TypeError("an ImagingError of no kind: nobody knows its code")
         super().__init__(problem)
         self.problem = problem
 

@@ -51,3 +51,10 @@ def test_a_file_that_is_not_there_says_so_without_its_name(tmp_path: Path):
         read_file(tmp_path / "Doe^Jane.dcm")
 
     assert caught.value.problem == "cannot be opened: No such file or directory"
+
+
+def test_every_error_is_of_a_kind_that_has_a_code():
+    with pytest.raises(TypeError, match="of no kind"):
+        ImagingError("something is wrong")
+
+    assert all(kind("wrong").code for kind in ImagingError.__subclasses__())
