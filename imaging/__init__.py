@@ -16,6 +16,7 @@
     tiff.py           TIFF → ImageFile
     tiff_packed.py    whether its strips and tiles unpack to all of their pixels
     bmp.py            BMP → ImageFile
+    still.py          what these have in common: limits, decoding, which way is up
     icc.py            ICC profiles: colors of other spaces → sRGB
     complaints.py     what decoders say of damage nowhere but on stderr
     isolation.py      DecoderPool: fragile kinds are decoded in processes of their own

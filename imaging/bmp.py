@@ -8,7 +8,7 @@ import numpy as np
 
 from imaging.errors import UnreadableImage, UnsupportedImage
 from imaging.image import ImageFile, Window
-from imaging.photo import still
+from imaging.still import still
 
 HEADER_SIZES = (40, 52, 56, 108, 124)
 BIT_MASKS = 3
@@ -61,7 +61,14 @@ def open_bmp(data: bytes, max_megapixels: float) -> ImageFile:
     if compression == BIT_MASKS and depth == 16:
         bits = _bits(data, size)
         data = _shortest_header(data, start)
-    file = still("bmp", data, width, height, 1, max_megapixels)
+    file = still(
+        kind="bmp",
+        data=data,
+        width=width,
+        height=height,
+        orientation=1,
+        max_megapixels=max_megapixels,
+    )
     if not whole:
         raise UnreadableImage("a truncated BMP")
     return _spread(file, bits) if depth == 16 else file

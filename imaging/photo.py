@@ -2,20 +2,13 @@
 
 import struct
 import zlib
-from collections.abc import Callable
-from functools import partial
-
-import cv2
-import numpy as np
+from collections.abc import Iterator
 
 from imaging import icc
 from imaging.codestream import START_OF_SCAN, Codestream, jpeg_segments
-from imaging.complaints import listen
-from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage, WindowNotFound
-from imaging.image import Facts, ImageFile, Window, check_pixels
-
-# OpenCV's complaints fill the log, and may quote the file. Ours say enough.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+from imaging.errors import UnreadableImage, UnsupportedImage
+from imaging.image import ImageFile
+from imaging.still import still
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
@@ -23,19 +16,6 @@ PROGRESSIVE = 0xC2
 
 # Bits per sample that a PNG may have, by its color type (ISO 15948, table 11.1).
 PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-# The decoder's own limit, in pixels.
-LONGEST_PNG_SIDE = 1_000_000
-
-# How to bring a picture upright, by EXIF orientation (tag 0x0112); 1 is upright already.
-UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    2: lambda pixels: cv2.flip(pixels, 1),
-    3: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_180),
-    4: lambda pixels: cv2.flip(pixels, 0),
-    5: cv2.transpose,
-    6: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE),
-    7: lambda pixels: cv2.flip(cv2.transpose(pixels), -1),
-    8: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
-}
 
 
 def looks_like_photo(data: bytes) -> bool:
@@ -56,53 +36,6 @@ def open_photo(data: bytes, max_megapixels: float) -> ImageFile:
     return (_open_png if data.startswith(PNG) else _open_jpeg)(data, max_megapixels)
 
 
-def still(
-    kind: str,
-    data: bytes,
-    width: int,
-    height: int,
-    orientation: int,
-    max_megapixels: float,
-    *,
-    fragile: bool = False,
-    transparent: int | None = None,
-    profile: bytes = b"",
-) -> ImageFile:
-    """A file that OpenCV can decode to one still picture.
-
-    Args:
-        kind: Its format, as `Facts` names it.
-        data: The whole file; what it says of its orientation is not seen by OpenCV.
-        width: Columns as stored.
-        height: Rows as stored.
-        orientation: How to bring the picture upright, one of `UPRIGHT`; any other is upright.
-        max_megapixels: Most pixels allowed, in millions.
-        fragile: See `ImageFile`.
-        transparent: Which gray, as OpenCV decodes it, stands for transparency; None if none does.
-        profile: The ICC profile embedded in it.
-
-    Raises:
-        ImagingError: No pixels, or too many of them.
-    """
-    if not width or not height:
-        raise UnreadableImage(f"a {kind.upper()} of {width}x{height} pixels")
-    check_pixels(width, height, max_megapixels)
-    if kind == "png" and max(width, height) > LONGEST_PNG_SIDE:
-        raise ImageTooLarge(f"{width}x{height}: a side may have {LONGEST_PNG_SIDE} pixels")
-    foreign = icc.other_than_srgb(profile)
-    decode = partial(_decode, data, kind, (height, width), orientation, transparent, foreign)
-    if orientation >= 5:
-        width, height = height, width
-
-    def read(_frame: int, window: Window | int | None) -> tuple[np.ndarray, None]:
-        if window is not None:
-            raise WindowNotFound(f"a {kind.upper()} has no windows")
-        return decode(), None
-
-    fragile = fragile or foreign is not None
-    return ImageFile(Facts(kind=kind, width=width, height=height), read, fragile=fragile)
-
-
 def _open_png(data: bytes, max_megapixels: float) -> ImageFile:
     """Read the header of a PNG whose every chunk is whole."""
     orientation, profile = 1, b""
@@ -110,9 +43,54 @@ def _open_png(data: bytes, max_megapixels: float) -> ImageFile:
     profiles: list[int] = []
     width = height = depth = color = 0
     transparent = None
-    seen: set[bytes] = set()
+    pixels = False
+    for name, body, start, end in _png_chunks(data):
+        if name == b"IHDR":
+            width, height, depth, color = struct.unpack_from(">IIBB", body)
+            if depth not in PNG_DEPTHS.get(color, ()):
+                raise UnreadableImage(f"a damaged PNG: {depth} bits of color type {color}")
+        elif name == b"IDAT":
+            pixels = True
+        elif name == b"acTL" and not pixels:
+            raise UnsupportedImage("an animated PNG, expected one still picture")
+        elif name == b"eXIf":
+            orientation = _exif_orientation(bytes(body))
+        elif name == b"tRNS" and color == 0 and len(body) == 2 and not pixels:
+            transparent = _decoded_gray(int.from_bytes(body), depth)
+        elif name == b"iCCP":
+            if not profiles and not pixels:
+                profile = icc.of_png(bytes(body))
+            profiles += [start, end]
+    if not pixels:
+        raise UnreadableImage("a PNG without pixels")
+    if profiles:
+        ends = [0, *profiles, len(data)]
+        data = b"".join(data[start:end] for start, end in zip(ends[::2], ends[1::2], strict=True))
+    return still(
+        kind="png",
+        data=data,
+        width=width,
+        height=height,
+        orientation=orientation,
+        max_megapixels=max_megapixels,
+        transparent=transparent,
+        profile=profile,
+    )
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, int, int]]:
+    """Walk the chunks of a PNG up to its end, its size first and only there (ISO 15948, 5.3).
+
+    Yields:
+        Name, content, and where in the file the chunk begins and ends.
+
+    Raises:
+        UnreadableImage: Truncated, or damaged.
+    """
     at = len(PNG)
-    while True:
+    name = b""
+    while name != b"IEND":
+        first = at == len(PNG)
         if at + 12 > len(data):
             raise UnreadableImage("a truncated PNG")
         length, name = struct.unpack_from(">I4s", data, at)
@@ -122,38 +100,12 @@ def _open_png(data: bytes, max_megapixels: float) -> ImageFile:
         body = memoryview(data)[at + 8 : end - 4]
         if zlib.crc32(body, zlib.crc32(name)) != struct.unpack_from(">I", data, end - 4)[0]:
             raise UnreadableImage("a damaged PNG: wrong checksum")
-        if not seen and (name != b"IHDR" or length != 13):
+        if first and (name != b"IHDR" or length != 13):
             raise UnreadableImage("a damaged PNG: does not start with its size")
-        if name == b"IHDR":
-            if seen:
-                raise UnreadableImage("a damaged PNG: says its size twice")
-            width, height, depth, color = struct.unpack_from(">IIBB", body)
-            if depth not in PNG_DEPTHS.get(color, ()):
-                raise UnreadableImage(f"a damaged PNG: {depth} bits of color type {color}")
-        elif name == b"acTL" and b"IDAT" not in seen:
-            raise UnsupportedImage("an animated PNG, expected one still picture")
-        elif name == b"eXIf":
-            orientation = _exif_orientation(bytes(body))
-        elif name == b"tRNS" and color == 0 and length == 2 and b"IDAT" not in seen:
-            transparent = _decoded_gray(int.from_bytes(body), depth)
-        elif name == b"iCCP":
-            if not profiles and b"IDAT" not in seen:
-                profile = icc.of_png(bytes(body))
-            profiles += [at, end]
-        elif name == b"IEND":
-            break
-        seen.add(name)
+        if name == b"IHDR" and not first:
+            raise UnreadableImage("a damaged PNG: says its size twice")
+        yield name, body, at, end
         at = end
-    if b"IDAT" not in seen:
-        raise UnreadableImage("a PNG without pixels")
-    if profiles:
-        ends = [0, *profiles, len(data)]
-        data = b"".join(data[start:end] for start, end in zip(ends[::2], ends[1::2], strict=True))
-    return still(
-        *("png", data, width, height, orientation, max_megapixels),
-        transparent=transparent,
-        profile=profile,
-    )
 
 
 def _decoded_gray(value: int, depth: int) -> int:
@@ -187,7 +139,12 @@ def _open_jpeg(data: bytes, max_megapixels: float) -> ImageFile:
     if frame.components not in (1, 3):
         raise UnsupportedImage(f"a JPEG of {frame.components} colors (CMYK), expected gray or RGB")
     return still(
-        *("jpeg", data, frame.width, frame.height, orientation, max_megapixels),
+        kind="jpeg",
+        data=data,
+        width=frame.width,
+        height=frame.height,
+        orientation=orientation,
+        max_megapixels=max_megapixels,
         fragile=frame.process == PROGRESSIVE or in_scan != frame.components,
         profile=icc.of_jpeg(profile),
     )
@@ -207,42 +164,3 @@ def _exif_orientation(tiff: bytes) -> int:
         if tag == 0x0112 and kind == 3 and 1 <= value <= 8:
             return value
     return 1
-
-
-def _decode(
-    data: bytes,
-    kind: str,
-    shape: tuple[int, int],
-    orientation: int,
-    transparent: int | None,
-    profile: bytes | None,
-) -> np.ndarray:
-    """Decode to uint8, gray (H, W) or sRGB (H, W, 3), and turn upright."""
-    source = np.frombuffer(data, np.uint8)
-    try:
-        pixels, loss = listen(lambda: cv2.imdecode(source, cv2.IMREAD_UNCHANGED))
-    except cv2.error as error:
-        raise UnreadableImage(f"a damaged {kind.upper()}") from error
-    if loss:
-        raise UnreadableImage(f"a damaged {kind.upper()}: {loss}")
-    if pixels is None or pixels.shape[:2] != shape:
-        raise UnreadableImage(f"a damaged {kind.upper()}")
-    if transparent is not None:
-        pixels[pixels == transparent] = 0  # over black, as `_over_black` lays the others
-    if pixels.dtype == np.uint16:
-        pixels = cv2.convertScaleAbs(pixels, alpha=1 / 257)
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[..., 0]
-    if pixels.ndim == 3:
-        alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-        if profile is not None:
-            pixels = icc.to_srgb(pixels, profile)
-        if alpha is not None:
-            pixels = _over_black(pixels, alpha)
-    return UPRIGHT[orientation](pixels) if orientation in UPRIGHT else pixels
-
-
-def _over_black(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Lay colors of an opacity over black, the background of a film."""
-    return cv2.multiply(pixels, cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB), scale=1 / 255)

@@ -7,7 +7,7 @@ import numpy as np
 
 from imaging.errors import ImageTooLarge, UnreadableImage, UnsupportedImage
 from imaging.image import ImageFile, Window
-from imaging.photo import still
+from imaging.still import still
 from imaging.tiff_packed import COMPRESSIONS, NONE, unpacks_to
 
 ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
@@ -96,7 +96,12 @@ def open_tiff(data: bytes, max_megapixels: float) -> ImageFile:
     if plain:
         data = _with(data, order, {page.places[tag]: number for tag, number in plain.items()})
     file = still(
-        *("tiff", data, width, height, orientation, max_megapixels),
+        kind="tiff",
+        data=data,
+        width=width,
+        height=height,
+        orientation=orientation,
+        max_megapixels=max_megapixels,
         fragile=True,
         profile=page.values.get(ICC_PROFILE, np.empty(0, np.uint8)).tobytes(),
     )
