@@ -11,7 +11,7 @@
     dicom_display.py  stored values → brightness, as a table
     dicom_lut.py      the look-up tables that a file brings along
     codestream.py     what compressed pixels say about themselves
-    jpeg.py           classic JPEG inside DICOM
+    dicom_jpeg.py     classic JPEG inside DICOM
     photo.py          PNG, JPEG → ImageFile
     tiff.py           TIFF → ImageFile
     tiff_packed.py    whether its strips and tiles unpack to all of their pixels
@@ -24,7 +24,7 @@
     preprocessing.py  Preprocessing and Placement: picture → model input, and the way back
     gradcam.py        the Grad-CAM formula, one spelling for NumPy and PyTorch
     overlay.py        heatmap over picture
-    png.py            a picture as PNG, quickly
+    png_encoder.py    a picture as PNG, quickly
     cores.py          how many pictures can be worked on at once
 
 Home of pydicom and OpenCV. Imports nothing else of this project.

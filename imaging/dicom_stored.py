@@ -13,8 +13,8 @@ from pydicom.pixels import get_decoder
 
 from imaging.codestream import Codestream
 from imaging.dicom_header import Header, value
+from imaging.dicom_jpeg import decode_jpeg
 from imaging.errors import UnreadableImage, UnsupportedImage, foreign_errors
-from imaging.jpeg import decode_jpeg
 
 DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
 

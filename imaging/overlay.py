@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from imaging.image import MedicalImage
-from imaging.png import encode_png
+from imaging.png_encoder import encode_png
 
 COLORMAPS = {
     "turbo": cv2.COLORMAP_TURBO,

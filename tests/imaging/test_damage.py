@@ -143,7 +143,7 @@ def test_an_attribute_of_another_kind_ends_in_a_picture_or_in_our_error(keyword)
         ("deflated", "dicom_header._most_pixel_bytes"),
         ("JPEG2000Lossless 2", "dicom_stored.Codestream.parse"),
         ("JPEGLSLossless 3", "dicom_stored._as_fragment"),
-        ("film of JPEG", "jpeg._header_made_anew"),
+        ("film of JPEG", "dicom_jpeg._header_made_anew"),
     ],
 )
 def test_a_mistake_of_ours_is_not_called_damage_of_the_file(name, place, monkeypatch):
