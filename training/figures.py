@@ -66,7 +66,7 @@ def figures(results: Results, *, resamples: int = RESAMPLES, seed: int = 0) -> d
 
     everybody = len(np.unique(results.groups))
     counted = [_counted(results, name) for name in per_class]
-    counted += [[everybody if name == "accuracy" else 0 for name in overall]]
+    counted += [np.array([everybody if name == "accuracy" else 0 for name in overall])]
     found = np.array(
         estimate(measure, results.groups, np.concatenate(counted), resamples=resamples, seed=seed)
     )
