@@ -168,7 +168,7 @@ def pace_by_timing(trial: Trial, stage: Stage, timings: dict[str, Timing]) -> Pa
     batches = sampler_of(trial.run, stage, trial.parts["train"], Processes(), 0)
     validated = len(trial.parts["validation"].samples) if stage.method_type.validated else 0
     return Pace(
-        timing.step * sum(1 for _ in batches) + timing.look * validated,
+        timing.step * len(batches) + timing.look * validated,
         timing.look,
         f"{TIMED_STEPS} timed steps",
     )
