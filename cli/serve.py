@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.errors import fail, not_installed, one_line_errors
-from service.allocator import ALLOCATOR
+from service.server.allocator import ALLOCATOR
 
 HERE = Path(__file__).resolve().parent.parent
 PATHS = ("CARE_MODELS", "CARE_API_KEYS_FILE")

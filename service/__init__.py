@@ -5,7 +5,6 @@
     options.py       what may be asked for beside a picture
     forms.py         a multipart request → bytes and checked options, in memory
     parts.py         the parts of its body
-    intake.py        how a body comes in
     answers.py       what a model found → what is sent back, as JSON or picture
     remarks.py       what nobody may miss who looks at an overlay
     secondary_capture.py  an overlay as a DICOM file for the same study
@@ -13,17 +12,13 @@
     errors.py        which error becomes which HTTP status, in one envelope
     document.py      the OpenAPI document
     front_desk.py    what every request gets: an id, a log line, counts, safe headers
-    shutdown.py      how it ends
-    short_way.py     past layers that do nothing for requests with a picture
     gate.py          who gets in: API keys, and pages of other origins
-    prefix.py        under a path prefix, behind a proxy
     waiting_room.py  how many requests are worked on, and how many may wait
-    crew.py          the threads that work beside the event loop
     batcher.py       pictures of concurrent requests share a run of the model
-    allocator.py     what the C library does with the memory of films
     log.py           the log, as JSON
     settings.py      what the environment may change
     metrics.py       what Prometheus sees
+    server/          the server beneath: how requests come in, go past, and end
     web/             the page
     batch/           the scoring of folders
 

@@ -42,11 +42,9 @@ from service.errors import OURS, BadForm, defect, handle_errors, refusal
 from service.forms import Options, read_form
 from service.front_desk import FrontDesk
 from service.gate import gate
-from service.intake import check_present, use_intake
 from service.log import log_unexpected, set_up_logs
 from service.metrics import exposition
 from service.options import ClassifyOptions, ExplainOptions, PictureOptions
-from service.prefix import Prefix
 from service.reading_room import Reading, ReadingRoom
 from service.reports import (
     OVERLAY_HEADERS,
@@ -62,9 +60,11 @@ from service.reports import (
     ModelsReport,
     ReadyReport,
 )
+from service.server.intake import check_present, use_intake
+from service.server.prefix import Prefix
+from service.server.short_way import Fork, Forms
+from service.server.shutdown import refuse_when_ending
 from service.settings import Settings
-from service.short_way import Fork, Forms
-from service.shutdown import refuse_when_ending
 from service.waiting_room import Place, WaitingRoom
 
 WEB = Path(__file__).parent / "web"

@@ -11,8 +11,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import BadForm, BadOption, EncodedBody, UploadTooLarge
-from service.intake import take_body
 from service.options import MAX_REPEATS
+from service.server.intake import take_body
 
 TEXT = b"text/plain"
 """What a part is that does not say (RFC 7578, section 4.4)."""

@@ -10,7 +10,6 @@ from imaging.reading import open_image, use_one_core
 from models.classifier import Classifier, Prediction
 from models.errors import BrokenModel, ModelNotFound
 from models.store import load_one, model_names
-from service.allocator import Keeper
 from service.batcher import Batcher
 from service.errors import ModelRequired
 from service.metrics import (
@@ -25,6 +24,7 @@ from service.metrics import (
     stage,
 )
 from service.options import ClassifyOptions, PictureOptions
+from service.server.allocator import Keeper
 from service.settings import Settings
 
 LOG = logging.getLogger("care")

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TypeVar
 
-from service.crew import Crew
 from service.errors import Overloaded
 from service.metrics import WAITING, WORKING
+from service.server.crew import Crew
 
 Result = TypeVar("Result")
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from service.allocator import ALLOCATOR
+from service.server.allocator import ALLOCATOR
 from tests.test_imports import imports
 
 ROOT = Path(__file__).parent.parent

@@ -21,7 +21,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from service.allocator import ALLOCATOR
+from service.server.allocator import ALLOCATOR
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from service.allocator import ALLOCATOR, LARGE, Keeper
+from service.server.allocator import ALLOCATOR, LARGE, Keeper
 
 SCRIPT = """
 import os
-from service.allocator import LARGE, Keeper, give_back
+from service.server.allocator import LARGE, Keeper, give_back
 
 def held():
     with open("/proc/self/statm") as file:
@@ -52,7 +52,7 @@ def test_gaps_between_films_are_given_back(how: str):
 
 def test_memory_is_given_back_once_in_so_many_large_pictures(monkeypatch: pytest.MonkeyPatch):
     given = []
-    monkeypatch.setattr("service.allocator.give_back", lambda: given.append(len(noted)))
+    monkeypatch.setattr("service.server.allocator.give_back", lambda: given.append(len(noted)))
     keeper, noted = Keeper(every=3), []
     for number in range(7):
         noted.append(number)

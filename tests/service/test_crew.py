@@ -11,7 +11,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from service.crew import Crew
+from service.server.crew import Crew
 
 SIZE = 2
 TIMEOUT = 10

@@ -20,7 +20,7 @@ import uvicorn
 from starlette.requests import ClientDisconnect, Request
 from uvicorn.server import ServerState
 
-from service.intake import Intake, take_body
+from service.server.intake import Intake, take_body
 from tests.server import Server, started
 from tests.service.pictures import film, png, square
 

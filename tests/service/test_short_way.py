@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from models.errors import ModelNotFound
 from service.errors import BadForm, Overloaded, handle_errors
 from service.front_desk import FrontDesk
-from service.short_way import FORMS, Fork, Forms
+from service.server.short_way import FORMS, Fork, Forms
 
 ENDINGS = {
     "good": None,
