@@ -239,9 +239,9 @@ def _padding(values: np.ndarray, form: PixelFormat, header: Header) -> np.ndarra
     last = numbers(header.dataset, f"{name}RangeLimit", odd=form.floating) or first
     ends = np.array([first[0], last[0]])
     if not form.floating:
-        # written signed or unsigned, whatever the pixels are
-        codes = ends.astype(np.int64) & ((1 << form.stored) - 1)
-        ends = _values(codes, replace(form, shift=0))
+        # written signed or unsigned, whatever the pixels are, and maybe more than an int64 holds
+        codes = [int(end) & ((1 << form.stored) - 1) for end in (first[0], last[0])]
+        ends = _values(np.array(codes), replace(form, shift=0))
     return (values >= np.fmin(*ends)) & (values <= np.fmax(*ends))
 
 

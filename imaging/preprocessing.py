@@ -1,4 +1,4 @@
-"""The way from a picture to a model's square input, and back for boxes and maps."""
+"""The way from a picture to a model's square input, and back for maps."""
 
 import math
 from dataclasses import dataclass
