@@ -36,7 +36,6 @@ from training.errors import ConfigError
 from training.losses import make_loss
 from training.method_settings import DeepPneumoniaSettings, ECLSettings, ProCoSettings
 from training.methods import METHODS, PRETRAINING, Method, Processes, Task
-from training.methods.contrastive import pooled
 from training.methods.deep_pneumonia import hard_attention_loss, hard_mask, steady_statistics
 from training.methods.proco import proto_instances
 from training.network import SpatialGate, freeze_batch_norm
@@ -63,6 +62,10 @@ SETTINGS = {
     "simclr": {"pretraining": PretrainingSettings(name="simclr", batch=BATCH, rows=6)},
 }
 USUAL = {"deep_pneumonia": "class_balanced", "proco": "logit_adjusted"}
+
+
+def pooled(network, images: torch.Tensor) -> torch.Tensor:
+    return network.embed(network.activations(images))
 
 
 def tiny_run(name: str, **settings) -> TrainingRun:
@@ -315,12 +318,12 @@ def test_every_box_is_a_mark_whatever_the_attention_loss_attends_to():
     run = tiny_run("deep_pneumonia")
     care = AttentionSettings(attend=("b",), box_scale=1.5)
 
-    marks = METHODS["deep_pneumonia"].marks
+    marks = METHODS["deep_pneumonia"].boxes_for
 
     assert marks(run, care) == AttentionSettings(attend=("all",), box_scale=1.5)
     assert marks(run, None).attend == ("all",)
-    assert METHODS["ecl"].marks(run, care) is care
-    assert METHODS["ecl"].marks(run, None) is None
+    assert METHODS["ecl"].boxes_for(run, care) is care
+    assert METHODS["ecl"].boxes_for(run, None) is None
 
 
 def test_reference_passes_leave_batch_norm_as_it_was():
@@ -587,7 +590,7 @@ def test_the_head_learns_of_attention_only_where_that_is_asked_for(name, head_le
     method, batch = tiny_method(name, care=care), tiny_batch()
     activations = method.network.activations(batch.images)
 
-    method.with_attention(batch, activations, {"loss": torch.zeros(())})["loss"].backward()
+    method.with_attention(batch, activations, torch.zeros(()))["loss"].backward()
 
     learnt = method.network.head[-1].weight.grad
     assert (learnt is not None and bool(learnt.abs().max() > 1e-5)) == head_learns
