@@ -139,6 +139,7 @@ def score(
     Sources and outputs may also be in object storage: s3://BUCKET/KEY, gs://BUCKET/KEY.
     """
     from imaging.cores import available_cores
+    from models.classifier import best_batch
     from models.store import shipped_models
     from service.batch.errors import GOES_ON
     from service.batch.job import Job
@@ -156,7 +157,7 @@ def score(
         models=models,
         model=model,
         provider=provider,
-        batch=batch_size or (1 if provider == "cpu" else 16),
+        batch=batch_size or best_batch(provider),
         frame=frame,
         force=force,
         include=parse("--include", include or ()),

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from imaging.cores import available_cores
-from models.classifier import Provider, best_provider
+from models.classifier import Provider, best_batch, best_provider
 from models.store import shipped_models
 
 KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
@@ -93,7 +93,7 @@ class Settings(BaseSettings):
         "cannot be had, the service is not ready; if it is not set, the CPU stands in for a GPU.",
     )
     batch: int = Field(
-        default_factory=lambda data: 1 if data["provider"] == "cpu" else 16,
+        default_factory=lambda data: best_batch(data["provider"]),
         ge=1,
         description="Pictures of concurrent requests that the model may be run on at once; 1 runs "
         "each by itself, which is best on a CPU.",
