@@ -197,8 +197,7 @@ def score(
     elif not quiet:
         typer.echo(f"{counts.summary()}; see {summary or out}", err=True)
     if mistakes := counts.error_code["internal_error"]:
-        typer.echo(
-            f"care: {mistakes} files met a mistake of this program; their rows say where", err=True
-        )
+        files = f"{mistakes} file{'s'[: mistakes != 1]}"
+        typer.echo(f"care: {files} met a mistake of this program; the table says where", err=True)
     if mistakes or (fail_on_error and counts.status["error"]):
         raise typer.Exit(1)

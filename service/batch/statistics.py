@@ -48,11 +48,12 @@ class Counts:
     def summary(self) -> str:
         """All of them in a line."""
         forced, skipped = self.error_code["forced"], self.status["skipped"]
+        files, errors = self.status.total(), self.status["error"]
         return (
-            f"{self.status.total()} files: {self.status['ok']} scored"
+            f"{files} file{'s'[: files != 1]}: {self.status['ok']} scored"
             + (f", {forced} of them by force" if forced else "")
             + (f", {skipped} skipped" if skipped else "")
-            + f", {self.status['error']} errors"
+            + f", {errors} error{'s'[: errors != 1]}"
         )
 
 

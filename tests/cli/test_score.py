@@ -43,7 +43,7 @@ def test_a_folder_becomes_a_table(folder: Path):
 
     assert result.exit_code == 0
     assert [row["status"] for row in rows(folder)] == ["ok"]
-    assert "1 files: 1 scored, 0 errors" in result.stderr
+    assert "1 file: 1 scored, 0 errors" in result.stderr
 
 
 def test_a_bad_file_is_no_failure_unless_asked(folder: Path):
@@ -97,7 +97,7 @@ def test_skipped_files_are_counted_and_are_no_errors(folder: Path):
     result = care_score(folder, "--include", "modality=DX,CR", "--fail-on-error")
 
     assert result.exit_code == 0
-    assert "1 files: 0 scored, 1 skipped, 0 errors" in result.stderr
+    assert "1 file: 0 scored, 1 skipped, 0 errors" in result.stderr
     assert [row["error_code"] for row in rows(folder)] == ["excluded"]
 
 
@@ -125,7 +125,7 @@ def test_a_mistake_of_ours_is_told_and_fails_the_run_that_wrote_the_table(
     result = care_score(folder)
 
     assert result.exit_code == 1
-    assert "1 files met a mistake of this program" in result.stderr
+    assert "1 file met a mistake of this program" in result.stderr
     assert "Canary" not in result.stderr
     assert [row["error_code"] for row in rows(folder)] == ["internal_error"]
 
