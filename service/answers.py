@@ -92,12 +92,11 @@ def explanation(reading: Reading, options: ExplainOptions, request_id: str) -> R
         picture = shrink(shown, options.max_side)
         if options.output == "layers":
             return _json(_layers(reading, shown, picture, request_id))
+        if options.output != "json":
+            _check_file(shown.facts.kind, picture.shape[1] * len(targets), options)
+        drawn = [_draw(reading, picture, target, options) for target in targets]
         if options.output == "json":
-            drawn = [_draw(reading, picture, target, options) for target in targets]
             return _json(_explained(reading, shown, drawn, options, request_id))
-        _check_width(picture.shape[1] * len(targets), options)
-        draw = _draw_alone if options.output == "heatmap" else _draw
-        drawn = [draw(reading, picture, target, options) for target in targets]
         content, kind = _file(reading, drawn, options)
     headers = _overlay_headers(reading, drawn) | _window_headers(shown)
     return Response(content, media_type=kind, headers=headers)
@@ -147,7 +146,16 @@ def _model(card: ModelCard) -> ModelReport:
     )
 
 
-def _check_width(width: int, options: ExplainOptions) -> None:
+def _check_file(sent: str, width: int, options: ExplainOptions) -> None:
+    """Refuse what no file can be made of, before anything is drawn.
+
+    Args:
+        sent: Kind of the file that was sent.
+        width: Of the pictures side by side, in pixels.
+        options: Those of the request.
+    """
+    if options.output == "dicom" and sent != "dicom":
+        raise BadOption(f"output: dicom answers to DICOM files, this is a {sent}")
     kind = "dicom" if options.output == "dicom" else options.format
     if width > WIDEST.get(kind, width):
         raise BadOption(
@@ -233,8 +241,10 @@ def _rounded(distance: float | None) -> float | None:
 
 
 def _draw(reading: Reading, picture: np.ndarray, target: str, options: ExplainOptions) -> Drawn:
-    """The picture under the evidence for a label."""
+    """The evidence for a label: over the picture, or alone in shades of gray."""
     heatmap, peak = reading.prediction.heatmap(target, picture.shape[:2])
+    if options.output == "heatmap":
+        return Drawn(target, peak, _gray(heatmap))
     card, forced = reading.classifier.card, reading.overridden is not None
     pixels = overlay(
         picture,
@@ -249,28 +259,17 @@ def _draw(reading: Reading, picture: np.ndarray, target: str, options: ExplainOp
     return Drawn(target, peak, pixels)
 
 
-def _draw_alone(
-    reading: Reading, picture: np.ndarray, target: str, options: ExplainOptions
-) -> Drawn:
-    """The evidence for a label without the picture, in shades of gray."""
-    heatmap, peak = reading.prediction.heatmap(target, picture.shape[:2])
-    return Drawn(target, peak, _gray(heatmap))
-
-
 def _file(reading: Reading, drawn: Sequence[Drawn], options: ExplainOptions) -> tuple[bytes, str]:
     """The pictures side by side as one file, and its media type."""
     pixels = np.hstack([one.pixels for one in drawn]) if len(drawn) > 1 else drawn[0].pixels
     if options.output != "dicom":
         return encode(pixels, options.format), f"image/{options.format}"
-    facts = reading.image.facts
-    if facts.kind != "dicom":
-        raise BadOption(f"output: dicom answers to DICOM files, this is a {facts.kind}")
     made = secondary_capture(
         reading.data,
         pixels,
         [one.target for one in drawn],
         card=reading.classifier.card,
-        facts=facts,
+        facts=reading.image.facts,
         frame=reading.frame,
         look=options.look,
     )
