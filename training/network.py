@@ -91,6 +91,16 @@ def _convnext_head(network: Any) -> nn.Sequential:
     return nn.Sequential(VectorNorm(norm), linear)
 
 
+def _squeezenet_head(network: Any) -> nn.Sequential:
+    """Its 1 x 1 convolution, then average, as the linear layer of the average that it equals.
+
+    The ReLU between the two is left out: it would keep every class score from falling below zero,
+    and a class below zero everywhere from learning.
+    """
+    dropout, convolution, _, _ = network.classifier
+    return nn.Sequential(dropout, nn.Linear(convolution.in_channels, convolution.out_channels))
+
+
 FAMILIES: dict[str, Family] = {
     "resnet": Family(_resnet_features, lambda network: nn.Sequential(network.fc)),
     "resnext": Family(_resnet_features, lambda network: nn.Sequential(network.fc)),
@@ -107,6 +117,13 @@ FAMILIES: dict[str, Family] = {
         pooled=False,
         input_size=224,
     ),
+    "alexnet": Family(
+        lambda network: network.features,
+        lambda network: network.classifier,
+        pooled=False,
+        input_size=224,
+    ),
+    "squeezenet": Family(lambda network: network.features, _squeezenet_head),
     "regnet": Family(
         lambda network: nn.Sequential(network.stem, *network.trunk_output),
         lambda network: nn.Sequential(network.fc),
@@ -326,8 +343,8 @@ def family_of(backbone: str) -> Family:
             return family
     raise ConfigError(
         f"backbone {backbone!r} is not supported: expected one torchvision network of the families "
-        f"{', '.join(FAMILIES)}; transformers and networks with auxiliary or convolutional heads "
-        "have no single last map in front of linear layers, and others are not known here"
+        f"{', '.join(FAMILIES)}; transformers have no last map in front of linear layers, networks "
+        "with auxiliary heads more than one, and others are not known here"
     )
 
 

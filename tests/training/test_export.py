@@ -22,7 +22,7 @@ from training.export import (
     texture_width,
     verify,
 )
-from training.network import Network, build_network
+from training.network import Network, build_network, family_of
 
 LABELS = ("a", "b", "c")
 long = pytest.mark.long
@@ -35,8 +35,17 @@ EVERYDAY = [
     "densenet121",
     "convnext_tiny",
     "shufflenet_v2_x0_5",
+    "squeezenet1_1",
 ]
-LONG = ["resnet50", "resnet152", "vgg19", "efficientnet_b0", "regnet_y_400mf", "mnasnet0_5"]
+LONG = [
+    "resnet50",
+    "resnet152",
+    "vgg19",
+    "alexnet",
+    "efficientnet_b0",
+    "regnet_y_400mf",
+    "mnasnet0_5",
+]
 BACKBONES = [*EVERYDAY, *(pytest.param(name, marks=long) for name in LONG)]
 
 
@@ -54,7 +63,7 @@ def card(size: int) -> ModelCard:
 
 
 def size_of(backbone: str) -> int:
-    return 224 if backbone.startswith("vgg") else 96
+    return family_of(backbone).input_size or 96
 
 
 def train_a_little(network: Network, size: int) -> None:
