@@ -7,6 +7,7 @@ torch and no backward pass are left at serving time.
 
 import copy
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -54,7 +55,8 @@ class ExportedNetwork(nn.Module):
                 example = network.activations(
                     torch.zeros(TRACED_BATCH, size, size, 3, dtype=torch.uint8)
                 )
-            self.class_weights = trace_class_weights(network, example)
+            # not channels last: a pooling's gradient would write into strides, which ONNX has not
+            self.class_weights = trace_class_weights(network, example.contiguous())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """uint8 (N, S, S, 3) → logits (N, C), ReLU'd Grad-CAM (N, C, h, w), embedding (N, K)."""
@@ -63,7 +65,7 @@ class ExportedNetwork(nn.Module):
         if self.linear is not None:
             weights = self.linear.weight / (activations.shape[2] * activations.shape[3])
         else:
-            weights = self.class_weights(activations)
+            weights = self.class_weights(activations.contiguous())
         logits, _, pooled = self.network.classify(activations)
         return logits, gradcam(activations, weights), embedding(texture, pooled)
 
@@ -133,6 +135,28 @@ def trace_class_weights(network: Network, example: Tensor) -> Callable[[Tensor],
     )(example)
 
 
+def _transposed_convolution(
+    gradient: Tensor,
+    source: Tensor,
+    weight: Tensor,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> Tensor:
+    """The gradient of a convolution by its input, `source`, as the convolution that it is."""
+    missing = [
+        source.shape[2 + axis]
+        - ((gradient.shape[2 + axis] - 1) * stride[axis] - 2 * padding[axis])
+        - dilation[axis] * (weight.shape[2 + axis] - 1)
+        - 1
+        for axis in (0, 1)
+    ]
+    return torch.ops.aten.convolution(
+        gradient, weight, None, stride, padding, dilation, True, missing, groups
+    )
+
+
 def _convolution_backward(
     gradient: Tensor,
     source: Tensor,
@@ -146,20 +170,31 @@ def _convolution_backward(
     groups: int,
     output_mask: list[bool],
 ) -> tuple[Tensor | None, None, None]:
-    """The gradient of a convolution by its input, as the transposed convolution that it is."""
+    """The gradient of a convolution, where only that by its input is asked for."""
     if transposed or output_mask[1] or output_mask[2]:
         return NotImplemented
-    missing = [
-        source.shape[2 + axis]
-        - ((gradient.shape[2 + axis] - 1) * stride[axis] - 2 * padding[axis])
-        - dilation[axis] * (weight.shape[2 + axis] - 1)
-        - 1
-        for axis in (0, 1)
-    ]
-    found = torch.ops.aten.convolution(
-        gradient, weight, None, stride, padding, dilation, True, missing, groups
-    )
+    found = _transposed_convolution(gradient, source, weight, stride, padding, dilation, groups)
     return found, None, None
+
+
+def _avg_pool_backward(
+    gradient: Tensor,
+    source: Tensor,
+    kernel_size: list[int],
+    stride: list[int],
+    padding: list[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Tensor:
+    """The gradient of an average pooling, a convolution of each channel with equal weights."""
+    if ceil_mode or divisor_override or (any(padding) and not count_include_pad):
+        return NotImplemented
+    channels = source.shape[1]
+    weight = torch.full((channels, 1, *kernel_size), 1 / math.prod(kernel_size))
+    return _transposed_convolution(
+        gradient, source, weight, stride or kernel_size, padding, [1, 1], channels
+    )
 
 
 GRADIENTS: Any = {
@@ -177,6 +212,7 @@ GRADIENTS: Any = {
         ]
     ),
     torch.ops.aten.convolution_backward.default: _convolution_backward,
+    torch.ops.aten.avg_pool2d_backward.default: _avg_pool_backward,
 }
 
 
