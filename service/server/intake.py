@@ -186,9 +186,14 @@ class Http(HttpToolsProtocol):
         self._in_head, self._unfinished = False, 0
         if self.parser.should_upgrade():
             return  # see `data_received`
+        is_old = self.parser.get_http_version() == "1.0"
         hosts = sum(name == b"host" for name, _ in self.headers)
-        if hosts != 1 and (hosts or self.parser.get_http_version() != "1.0"):
+        if hosts != 1 and (hosts or not is_old):
             raise httptools.HttpParserError  # RFC 9112, section 3.2
+        if is_old:
+            self.expect_100_continue = False  # RFC 9110, section 10.1.1
+        if not self.url.startswith(b"/") and not httptools.parse_url(self.url).path:
+            self.url = b"/"  # of a whole address, RFC 9110, section 4.2.3
         self.taker, self._left = None, 0
         super().on_headers_complete()
         if self.cycle is not None and self.cycle.scope is self.scope:

@@ -122,6 +122,15 @@ def test_who_asks_first_is_told_to_go_on(server, expected):
         assert top(line.answer()) == expected
 
 
+def test_a_client_of_http_1_0_is_not_told_to_go_on(server, expected):
+    asked = head("Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0")
+    with Line(server) as line:
+        line.send(asked, BODY, pause=0.2)
+
+        assert top(line.answer()) == expected
+        assert line.ended()
+
+
 def test_requests_sent_ahead_are_answered_in_turn(server, expected):
     with Line(server) as line:
         line.send((head() + BODY) * 3 + b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -177,6 +186,17 @@ def test_a_body_whose_length_is_in_doubt_is_refused(server, framing):
 def test_a_request_names_one_host(server, version, hosts, status):
     with Line(server) as line:
         line.send(f"GET /livez HTTP/{version}\r\n".encode(), b"Host: x\r\n" * hosts, b"\r\n")
+
+        assert line.answer()[0] == status
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [("/models", 200), ("/nowhere", 404), ("/", 200), ("", 200), ("?from=here", 200)],
+)
+def test_a_whole_address_is_read_as_its_path(server, target, status):
+    with Line(server) as line:
+        line.send(f"GET http://x:80{target} HTTP/1.1\r\nHost: x:80\r\n\r\n".encode())
 
         assert line.answer()[0] == status
 
