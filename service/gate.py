@@ -79,8 +79,9 @@ def _is_open(path: str) -> bool:
 
 def _shown(authorization: str) -> bytes:
     scheme, _, credentials = authorization.partition(" ")
+    credentials = credentials.strip()
     if scheme.lower() == "bearer":
-        return credentials.strip().encode("latin-1")  # as the header's bytes were read
+        return credentials.encode("latin-1")  # as the header's bytes were read
     if scheme.lower() == "basic":
         try:
             decoded = base64.b64decode(credentials, validate=True)

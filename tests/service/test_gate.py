@@ -27,7 +27,10 @@ def locked(serve_here, models_folder) -> TestClient:
 
 @pytest.mark.parametrize(
     "shown",
-    [f"Bearer {WARD}", f"bearer {LAB}", basic(LAB), f"Bearer {OTHER}".encode(), basic(OTHER)],
+    [
+        *(f"Bearer {WARD}", f"bearer {LAB}", f"Bearer  {WARD}", f"Bearer {OTHER}".encode()),
+        *(basic(LAB), basic(OTHER), basic(LAB).replace(" ", "  ")),
+    ],
 )
 def test_a_key_opens(locked, shown):
     answer = locked.post(
