@@ -65,7 +65,7 @@ class ModelRequired(RequestError):
 
 
 class EncodedBody(RequestError):
-    """The body is compressed, or encoded in another way."""
+    """The body or a part of it is compressed, or encoded in another way."""
 
     code = "unsupported"
     headers: Mapping[str, str] = MappingProxyType({"Accept-Encoding": "identity"})

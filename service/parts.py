@@ -19,6 +19,12 @@ TEXT = b"text/plain"
 
 MAX_OPTION_BYTES = 1000
 
+AS_IT_IS = {"Content-Encoding": {"", "identity"}, "Transfer-Encoding": {"", "chunked"}}
+"""What the fields of the head may say of a body that is sent as it is."""
+
+BYTES_AS_THEY_ARE = {b"binary", b"8bit", b"7bit"}
+"""Of a part's Content-Transfer-Encoding (RFC 2045, section 6.2)."""
+
 
 async def read_parts(request: Request, parts: "Parts", max_upload_mb: float) -> None:
     """Collect the parts of a request's form.
@@ -27,8 +33,10 @@ async def read_parts(request: Request, parts: "Parts", max_upload_mb: float) -> 
         RequestError: The body is no form, or it or a part of it is not as it should be.
         ClientDisconnect: It ends before it is complete.
     """
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise EncodedBody("the body has a Content-Encoding, expected a form that is sent as it is")
+    for field, known in AS_IT_IS.items():
+        said = ",".join(request.headers.getlist(field)).lower().split(",")
+        if {coding.strip() for coding in said} - known:
+            raise EncodedBody(f"the body is encoded by {field}, expected a form sent as it is")
     kind, parameters = parse_options_header(request.headers.get("Content-Type"))
     if kind != b"multipart/form-data":
         raise BadForm(
@@ -161,6 +169,12 @@ class Parts:
                 self._disposition = self._header_value
             case b"content-type":
                 self._kind = self._header_value.lower()
+            case b"content-transfer-encoding":
+                if self._header_value.strip().lower() not in BYTES_AS_THEY_ARE:
+                    raise EncodedBody(
+                        "a part of the form has a Content-Transfer-Encoding, expected its bytes as "
+                        "they are (RFC 7578, section 4.7)"
+                    )
         self._header_name, self._header_value = b"", b""
 
     def _on_headers(self) -> None:

@@ -147,12 +147,45 @@ def test_a_compressed_body_is_refused_as_such(client, path):
     assert answer.headers["Accept-Encoding"] == "identity"
 
 
-def test_a_body_that_is_said_to_be_as_it_is_is_read(client):
+def test_a_body_compressed_on_its_way_is_refused_as_such(client):
     answer = client.post(
-        "/classify", content=IMAGE + MODEL + END, headers=FORM | {"Content-Encoding": "identity"}
+        "/classify",
+        content=gzip.compress(IMAGE + MODEL + END),
+        headers=FORM | {"Transfer-Encoding": "gzip, chunked"},
     )
 
+    assert "Transfer-Encoding" in refused(answer, 415, "unsupported")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *({"Content-Encoding": "identity"}, {"Content-Encoding": ""}),
+        *({"Transfer-Encoding": "Chunked"}, {"Transfer-Encoding": ", chunked"}),
+    ],
+)
+def test_a_body_that_is_said_to_be_as_it_is_is_read(client, said):
+    answer = client.post("/classify", content=IMAGE + MODEL + END, headers=FORM | said)
+
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("encoding", [b"base64", b"Quoted-Printable"])
+@pytest.mark.parametrize("which", [IMAGE, MODEL])
+def test_a_part_that_is_not_sent_as_it_is_is_refused_as_such(client, which, encoding):
+    written = which.replace(
+        b"\r\n\r\n", b"\r\nContent-Transfer-Encoding: " + encoding + b"\r\n\r\n", 1
+    )
+    body = (IMAGE + MODEL + END).replace(which, written)
+
+    assert "Content-Transfer-Encoding" in refused(post(client, body), 415, "unsupported")
+
+
+@pytest.mark.parametrize("encoding", [b"binary", b"8bit ", b"7BIT"])
+def test_a_part_that_is_said_to_be_as_it_is_is_read(client, encoding):
+    said = b"--edge\r\nContent-Transfer-Encoding: " + encoding + b"\r\n"
+
+    assert post(client, (IMAGE + MODEL).replace(b"--edge\r\n", said) + END).status_code == 200
 
 
 def test_an_address_in_place_of_the_picture_is_refused_and_not_fetched(client):
