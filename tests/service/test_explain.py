@@ -1,4 +1,5 @@
 import base64
+from urllib.parse import unquote
 
 import cv2
 import numpy as np
@@ -231,6 +232,18 @@ def test_several_targets_are_drawn_side_by_side_as_they_are_alone(client, pictur
     assert answer.headers["X-Care-Target"] == "square,nevus"
     assert answer.headers["X-Care-Peak"].endswith(",0")
     assert answer.headers["X-Care-Found"] == "true,false"
+
+
+def test_names_of_any_letters_are_told_in_headers_that_can_be_taken_apart(serve_here, tmp_path):
+    labels = ("gut, wohl", "größer/kleiner")
+    square_model(tmp_path, "Größe", labels=labels)
+    data = png(square(300, 500, 60, 420))
+
+    answer = explain(serve_here(tmp_path), data, model="Größe", target=labels)
+
+    assert unquote(answer.headers["X-Care-Model"]) == "Größe"
+    told = answer.headers["X-Care-Target"].split(",")
+    assert tuple(map(unquote, told)) == labels
 
 
 def test_pictures_too_many_to_be_sent_side_by_side_are_refused_or_sent_apart(serve_here, tmp_path):

@@ -17,7 +17,9 @@ import pytest
 from pydicom.dataset import Dataset
 
 from imaging.reading import read_image
+from models.card import NOTICE
 from tests.factories import as_bytes, as_bytes_deflated, make_dicom
+from tests.models_factory import square_model
 from tests.service.pictures import film, png, square
 
 STUDY = {
@@ -62,6 +64,8 @@ def test_it_belongs_to_the_same_patient_and_study_and_names_its_source(client):
     assert (equipment.Manufacturer, equipment.ManufacturerModelName) == ("CARE", "chest")
     assert equipment.SoftwareVersions == "1.0.0"
     assert len(equipment.DeviceSerialNumber) == 64
+    assert equipment.ContributionDescription == NOTICE
+    assert made.SeriesNumber > 999  # beyond those that scanners number
 
 
 def test_its_pixels_are_those_of_the_overlay(client):
@@ -76,25 +80,55 @@ def test_its_pixels_are_those_of_the_overlay(client):
 def test_the_same_request_gives_the_same_file_and_another_another(client):
     files = [
         read(capture(client, **options))
-        for options in ({}, {"target": "dark"}, {"style": "contour"}, {"max_side": "200"})
+        for options in (
+            *({}, {"target": "dark"}, {"target": ["dark", "square"]}, {"style": "contour"}),
+            *({"max_side": "200"}, {"opacity": "0.7"}, {"colormap": "hot"}),
+            {"window_center": "99", "window_width": "50"},
+        )
     ]
 
     assert capture(client) == capture(client)
-    assert len({made.SOPInstanceUID for made in files}) == 4
+    assert len({made.SOPInstanceUID for made in files}) == len(files)
     assert len({made.SeriesInstanceUID for made in files}) == 1
     other = film(square(300, 240, 20, 30), **STUDY | {"SOPInstanceUID": "1.2.3"})
     assert read(capture(client, other)).SeriesInstanceUID != files[0].SeriesInstanceUID
+
+
+def test_it_says_nowhere_when_it_was_made_or_the_same_request_would_give_another_file(client):
+    made = read(capture(client))
+
+    times = {one.keyword for one in made.iterall() if one.VR in ("DA", "TM", "DT")}
+    assert times == {"PatientBirthDate", "StudyDate", "StudyTime"}
+
+
+def test_it_says_which_labels_it_explains_and_by_which_model(client):
+    made = read(capture(client, target=["dark", "square"]))
+
+    assert made.DerivationDescription == "Grad-CAM of dark, square by chest"
+
+
+def test_a_model_of_any_name_is_told_in_one_value_of_its_length(serve_here, tmp_path):
+    square_model(tmp_path, name := "chest\\and more-" * 6)
+    client = serve_here(tmp_path)
+
+    made = read(capture(client, model=name))
+
+    told = name.replace("\\", "/")[:64]
+    assert made.ManufacturerModelName == told
+    assert made.SeriesDescription == f"CARE {told}"[:64]
 
 
 def test_it_names_the_frame_that_it_shows(client):
     frames = np.stack([square(64, 64, 0, 0), square(64, 64, 9, 9), square(64, 64, 3, 3)])
     several = as_bytes(make_dicom(frames, frames=3, **STUDY))
 
-    [reference] = read(capture(client, several, frame="2")).SourceImageSequence
+    second, third = (read(capture(client, several, frame=frame)) for frame in ("2", "3"))
+    [reference] = second.SourceImageSequence
     [alone] = read(capture(client)).SourceImageSequence
 
     assert reference.ReferencedFrameNumber == 2
     assert "ReferencedFrameNumber" not in alone
+    assert second.SOPInstanceUID != third.SOPInstanceUID
 
 
 def test_labels_have_their_numbers_in_the_series_and_the_series_is_the_models_own(client):
