@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
 
 from models.card import Accepts
@@ -44,6 +45,23 @@ def serve_here(monkeypatch) -> Callable[..., TestClient]:
 @pytest.fixture
 def client(serve_here, models_folder) -> TestClient:
     return serve_here(models_folder)
+
+
+@pytest.fixture
+def grown() -> Callable[..., float]:
+    """Says by how much a sample of the metrics of this process has grown since the test began."""
+
+    def samples() -> dict[tuple[str, frozenset], float]:
+        found = [one for family in REGISTRY.collect() for one in family.samples]
+        return {(one.name, frozenset(one.labels.items())): one.value for one in found}
+
+    before = samples()
+
+    def grown(name: str, **labels: str) -> float:
+        key = name, frozenset(labels.items())
+        return samples().get(key, 0) - before.get(key, 0)
+
+    return grown
 
 
 @pytest.fixture(scope="session")

@@ -115,9 +115,9 @@ def test_a_lateral_film_finds_its_model_and_is_refused_by_it(client):
 def test_force_overrides_and_is_recorded(client):
     knee = film(square(200, 160, 20, 30), BodyPartExamined="KNEE")
 
-    report = classify(client, knee, model="chest", force="true").json()
-
-    assert report["forced"] is True
+    for yes in ("true", "True", "1"):
+        report = classify(client, knee, model="chest", force=yes).json()
+        assert report["forced"] is True
     assert "KNEE" in report["overridden"]
 
 
@@ -146,6 +146,22 @@ def test_a_frame_can_be_picked(client):
     beyond = classify(client, frames, frame="2")
     assert beyond.status_code == 400
     assert beyond.json()["error"]["code"] == "bad_option"
+
+
+def test_what_is_answered_is_what_is_counted(client, picture, grown, models_folder):
+    report = classify(client, picture, model="skin").json()
+
+    one = {"model": "skin"}
+    assert grown("care_predictions_total", **one, label=report["predictions"][0]["label"]) == 1
+    for entry in report["predictions"]:
+        scores = grown("care_scores_sum", **one, label=entry["label"])
+        assert scores == pytest.approx(entry["probability"], abs=1e-6)
+        assert grown("care_scores_count", **one, label=entry["label"]) == 1
+    assert grown("care_batch_size_sum", **one) == grown("care_batch_size_count", **one) == 1
+    assert grown("care_request_seconds_count", route="/classify") == 1
+    card = json.loads((models_folder / "skin" / "card.json").read_text())
+    told = f'model="skin",sha256="{card["sha256"]}",version="1.0.0"'
+    assert f"care_model_info{{{told}}} 1.0" in client.get("/metrics").text
 
 
 def test_the_models_on_offer_are_listed(client, models_folder):

@@ -11,7 +11,7 @@ from tests.service.pictures import film, png, square
 
 PICTURE = png(square(100, 120, 20, 30))
 WARD, LAB = "ward-7-key-0123456789", "lab-key-9876543210abc"
-OTHER = "schlüssel-0123456789"
+OTHER = "schlüssel:0123456789"
 KEYS = f"ward:{WARD},lab:{LAB},other:{OTHER}"
 VIEWER = "https://viewer.example.org"
 
@@ -62,7 +62,8 @@ def test_without_a_key_nothing_opens(locked, shown):
 
 
 def test_health_and_metrics_ask_for_no_key(locked):
-    assert locked.get("/metrics").status_code == 200
+    for path in ("/metrics", "/v2/health/live", "/v2/health/ready"):
+        assert locked.get(path).status_code == 200
 
 
 def test_the_page_opens_without_a_key_and_nothing_behind_it_does(locked):
@@ -83,13 +84,13 @@ def test_a_keys_name_and_never_the_key_is_in_metrics_and_log(locked, caplog):
     assert LAB not in metrics + caplog.text + str(fields)
 
 
-def test_keys_come_from_a_file_too(serve_here, models_folder, tmp_path):
+def test_keys_come_from_a_file_beside_those_of_the_setting(serve_here, models_folder, tmp_path):
     (tmp_path / "keys").write_text(f"# who may ask\nward:{WARD}\n\nlab:{LAB}\n")
-    client = serve_here(models_folder, api_keys_file=tmp_path / "keys")
+    client = serve_here(models_folder, api_keys=f"other:{OTHER}", api_keys_file=tmp_path / "keys")
 
     assert client.get("/models").status_code == 401
-    for key in (WARD, LAB):
-        headers = {"Authorization": f"Bearer {key}"}
+    for key in (WARD, LAB, OTHER):
+        headers = {"Authorization": f"Bearer {key}".encode()}
         assert client.get("/models", headers=headers).status_code == 200
 
 
@@ -125,7 +126,8 @@ def test_pages_of_a_named_origin_may_ask(serve_here, models_folder):
     asked = {"Origin": VIEWER, "Access-Control-Request-Method": "POST"}
 
     before = client.options(
-        "/classify", headers=asked | {"Access-Control-Request-Headers": "Authorization"}
+        "/classify",
+        headers=asked | {"Access-Control-Request-Headers": "Authorization, X-Request-ID"},
     )
     other = client.options("/classify", headers=asked | {"Origin": "https://evil.example"})
     answer = client.get("/models", headers={"Origin": VIEWER, "Authorization": f"Bearer {WARD}"})
@@ -143,6 +145,7 @@ def test_pages_of_a_named_origin_may_read_what_the_headers_say(serve_here, model
     answer = client.post("/explain", files=sent, headers={"Origin": VIEWER})
 
     readable = answer.headers["Access-Control-Expose-Headers"].lower().split(", ")
+    assert "retry-after" in readable
     assert {name for name in answer.headers if name.startswith("x-")} <= {
         *readable,
         "x-content-type-options",

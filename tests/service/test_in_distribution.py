@@ -83,7 +83,7 @@ def test_most_test_pictures_are_like_the_training_pictures(model, care_data):
     assert flagged(model, some(care_data / MODELS[model], names)) <= 0.15
 
 
-def test_the_answer_the_picture_and_the_header_say_so(serve_here):
+def test_the_answer_the_picture_the_header_and_the_metrics_say_so(serve_here, grown):
     client = serve_here(shipped_models())
     files = {"image": encode(noise(0))}
     answer = client.post("/classify", files=files, data={"model": "dermoscopy"}).json()
@@ -92,6 +92,11 @@ def test_the_answer_the_picture_and_the_header_say_so(serve_here):
     assert answer["remark"] == "unlike the training pictures"
     overlay = client.post("/explain", files=files, data={"model": "dermoscopy"})
     assert overlay.headers["X-Care-In-Distribution"] == "false"
+    told = {
+        answer: grown("care_in_distribution_total", model="dermoscopy", answer=answer)
+        for answer in ("yes", "no")
+    }
+    assert told == {"yes": 0, "no": 2}
 
 
 def test_a_model_without_statistics_does_not_say(client, picture):
