@@ -33,7 +33,7 @@ def ask_all(batcher: Batcher, squares: list[np.ndarray]) -> list[Outputs | Excep
             return error
 
     with ThreadPoolExecutor(len(squares)) as pool:
-        return list(pool.map(ask, squares))
+        return list(pool.map(ask, squares, timeout=30))
 
 
 def numbered(count: int) -> list[np.ndarray]:
@@ -56,9 +56,9 @@ def test_each_gets_its_own_result(most):
 def test_concurrent_requests_share_a_run():
     sizes: list[int] = []
 
-    ask_all(Batcher(values, most=4, wait_ms=2000, note=sizes.append), numbered(4))
+    ask_all(Batcher(values, most=4, wait_ms=60_000, note=sizes.append), numbered(4))
 
-    assert sizes == [4]
+    assert sizes == [4]  # and at once: a full run waits for nobody
 
 
 def test_one_bad_picture_of_sixteen_costs_exactly_one():
@@ -79,9 +79,9 @@ def test_a_picture_of_another_shape_costs_exactly_one():
 
 
 def test_who_comes_alone_does_not_wait_for_ever():
-    batcher = Batcher(values, most=16, wait_ms=1)
+    [found] = ask_all(Batcher(values, most=16, wait_ms=60), numbered(1))
 
-    assert batcher(numbered(1)[0]).logits.item() == 0
+    assert found.logits.item() == 0
 
 
 def test_a_model_answers_the_same_alone_and_in_company(tmp_path):

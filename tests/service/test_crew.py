@@ -152,7 +152,7 @@ def test_while_jobs_wait_results_come_in_bursts_and_else_at_once(
 
     alone, together = asyncio.run(ask())
     assert alone == 10
-    assert together <= SIZE  # only by those that found nothing left to do
+    assert 1 <= together <= SIZE  # only by those that found nothing left to do
 
 
 @pytest.mark.parametrize("fails", [False, True])

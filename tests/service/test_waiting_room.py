@@ -1,15 +1,45 @@
 """Who waits, who is worked on, and what the metrics say of both."""
 
 import asyncio
+from contextlib import ExitStack
+from itertools import count
 from threading import Event
+from types import SimpleNamespace
 
+import pytest
 from prometheus_client import REGISTRY
 
+from service.errors import Overloaded
 from service.waiting_room import WaitingRoom
 
 
 def gauges() -> tuple[float | None, float | None]:
     return REGISTRY.get_sample_value("care_waiting"), REGISTRY.get_sample_value("care_working")
+
+
+def test_who_is_sent_away_is_told_to_wait_for_those_that_are_here(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    room = WaitingRoom(2, queue=8)
+
+    def told() -> int:
+        with ExitStack() as places:
+            for _ in range(10):
+                places.enter_context(room.place())
+            with pytest.raises(Overloaded) as refused, room.place():
+                pass
+        return int(refused.value.headers["Retry-After"])
+
+    assert told() == 2  # eight wait for two seats, half a second each
+    ticks = count(step=100)
+    monkeypatch.setattr("service.waiting_room.time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    asyncio.run(room.seat(lambda: None))
+    one_was_slow = told()
+    for _ in range(20):
+        asyncio.run(room.seat(lambda: None))
+
+    assert 2 < one_was_slow < told() == 60
+    room.close()
 
 
 def test_a_request_of_many_pictures_waits_once_and_not_while_one_is_worked_on():
