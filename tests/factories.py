@@ -203,6 +203,18 @@ def as_jpeg(pixels: np.ndarray, *, orientation: int | None = None, quality: int 
     return data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
 
 
+def as_progressive_jpeg(pixels: np.ndarray) -> bytes:
+    """A JPEG of several scans."""
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+
+
+def endless_jpeg() -> bytes:
+    """A JPEG of 9 megapixels whose last scan comes again and again."""
+    data = as_progressive_jpeg(np.zeros((3000, 3000), np.uint8))
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * 1000 + data[-2:]
+
+
 def with_profile(jpeg: bytes, profile: bytes, *, parts: int = 1) -> bytes:
     """A JPEG with an ICC profile embedded, in so many segments."""
     step = -(-len(profile) // parts)

@@ -1,21 +1,43 @@
 """Fragile files are decoded elsewhere; what goes wrong there costs one picture."""
 
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
-import cv2
 import numpy as np
 import psutil
 import pytest
 from pydicom.uid import RLELossless
 
-from imaging.errors import UnreadableImage
-from imaging.image import ImageFile
+from imaging.errors import ImageTooLarge, UnreadableImage
+from imaging.image import ImageFile, Window
 from imaging.isolation import DecoderPool
 from imaging.reading import open_image
-from tests.factories import as_bytes, as_jpeg, as_png, make_dicom, make_film
+from tests.factories import (
+    as_bytes,
+    as_jpeg,
+    as_png,
+    as_progressive_jpeg,
+    endless_jpeg,
+    make_dicom,
+    make_film,
+)
+
+ROOT = Path(__file__).parents[2]
+
+NOISY = """
+import os
+import imaging.reading as reading
+def open_image(*given, open_image=reading.open_image, **more):
+    for stream in (1, 2):
+        os.write(stream, b"Canary^Patient")
+    return open_image(*given, **more)
+reading.open_image = open_image
+"""
+"""What a process runs before all else, so that every picture has words printed."""
 
 
 @pytest.fixture
@@ -38,20 +60,13 @@ def compressed() -> bytes:
     return as_bytes(dataset)
 
 
-def progressive(pixels: np.ndarray) -> bytes:
-    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
-
-
 def small() -> bytes:
-    return progressive(make_film(64, 64, bits=8))
+    return as_progressive_jpeg(make_film(64, 64, bits=8))
 
 
 @pytest.fixture(scope="session")
 def endless() -> bytes:
-    """A JPEG of 9 megapixels whose last scan comes again and again."""
-    data = progressive(np.zeros((3000, 3000), np.uint8))
-    last = data[data.rindex(b"\xff\xda") : -2]
-    return data[:-2] + last * 1000 + data[-2:]
+    return endless_jpeg()
 
 
 @pytest.mark.parametrize("make", [compressed, small])
@@ -85,6 +100,28 @@ def test_what_a_worker_finds_wrong_is_told_in_the_same_words(pool):
         pool.guard(file, data).read()
 
     assert str(elsewhere.value) == str(here.value)
+
+
+def test_a_worker_takes_pictures_as_large_as_its_pool_and_no_larger():
+    data = compressed()
+    narrow = DecoderPool(1, timeout=30, max_megapixels=0.001)
+
+    with pytest.raises(ImageTooLarge):
+        narrow.guard(open_image(data), data).read()
+
+    narrow.close()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_each_frame_is_decoded_elsewhere_through_the_window_asked_for(pool):
+    frames = np.stack([make_film(64, 48, seed=seed) for seed in range(2)])
+    dataset = make_dicom(frames, frames=2, bits_stored=12)
+    dataset.compress(RLELossless)
+    file = open_image(data := as_bytes(dataset))
+
+    for asked in ((1, None), (2, None), (2, Window(900, 500))):
+        there = pool.guard(file, data).read(*asked)
+        np.testing.assert_array_equal(there.pixels, file.read(*asked).pixels)
 
 
 def test_a_decoder_that_does_not_end_is_given_up(workers, endless):
@@ -121,6 +158,28 @@ def test_a_decoder_that_crashes_costs_one_picture(pool, workers, endless):
 
     assert found == ["the decoder crashed on this file"]
     assert pool.guard(open_image(good), good).read().pixels.shape == (64, 48)
+
+
+def test_what_decoders_print_is_no_answer_and_is_seen_nowhere(
+    pool, tmp_path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    (tmp_path / "sitecustomize.py").write_text(NOISY)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+    file = open_image(data := compressed())
+
+    there = pool.guard(file, data).read()
+
+    np.testing.assert_array_equal(there.pixels, file.read().pixels)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_worker_leaves_no_core_file_and_hears_of_no_signal_to_those_around_it(pool, workers):
+    data = compressed()
+    pool.guard(open_image(data), data).read()
+    [worker] = workers()
+
+    assert worker.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+    assert os.getsid(worker.pid) == worker.pid
 
 
 def test_workers_do_not_end_with_a_signal_meant_for_the_service(pool, workers):

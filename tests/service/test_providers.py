@@ -4,6 +4,7 @@ import onnxruntime
 import pytest
 from fastapi import HTTPException
 
+from models.classifier import session_options
 from models.errors import BrokenModel
 from models.store import load_one
 from service.api import app
@@ -47,6 +48,20 @@ def test_the_cpu_stands_in_for_a_gpu_that_nobody_insisted_on(
         "/classify", files={"image": png(square(64, 64, 8, 8))}, data={"model": "chest"}
     )
     assert answer.status_code == 200
+
+
+def test_a_picture_may_use_the_cores_that_the_settings_say(
+    serve_here, models_folder, monkeypatch: pytest.MonkeyPatch
+):
+    cores = []
+    monkeypatch.setattr(
+        "models.classifier.session_options",
+        lambda threads: cores.append(threads) or session_options(threads),
+    )
+
+    serve_here(models_folder, threads=3)
+
+    assert cores == [3, 3]
 
 
 @pytest.mark.parametrize(("provider", "half"), [("tensorrt", False), ("tensorrt-fp16", True)])

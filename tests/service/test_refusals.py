@@ -14,6 +14,7 @@ from service.errors import UploadTooSlow
 from service.forms import read_form
 from service.options import ClassifyOptions
 from service.settings import Settings
+from tests.factories import endless_jpeg
 from tests.service.pictures import png, square
 
 PICTURE = png(square(100, 120, 20, 30))
@@ -248,6 +249,14 @@ def test_a_cut_off_picture_is_unreadable(client):
     refused(answer, 422, "unreadable")
 
 
+def test_a_picture_that_is_decoded_for_too_long_is_given_up(serve_here, models_folder):
+    client = serve_here(models_folder, decode_timeout_s=0.3)
+
+    answer = client.post("/picture", files={"image": endless_jpeg()})
+
+    assert "not decoded within 0.3 seconds" in refused(answer, 422, "unreadable")
+
+
 def test_a_picture_of_too_many_pixels_is_refused(serve_here, models_folder):
     client = serve_here(models_folder, max_megapixels=0.01)
 
@@ -301,6 +310,17 @@ def test_any_other_request_id_is_replaced(client, given):
 
     assert answer.headers["X-Request-ID"] != given
     assert len(answer.headers["X-Request-ID"]) == 32
+
+
+@pytest.mark.parametrize("path", ["/", "/models", "/nowhere", "/web/app.js"])
+def test_no_answer_is_kept_by_anyone_or_shown_within_another_page(client, path):
+    headers = client.get(path).headers
+
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    allowed = headers["Content-Security-Policy"].split("; ")
+    assert {"default-src 'none'", "form-action 'none'", "frame-ancestors 'none'"} <= {*allowed}
 
 
 def test_no_mutation_of_a_request_brings_a_500(client):
