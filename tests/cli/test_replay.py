@@ -42,6 +42,17 @@ def test_a_row_that_differs_is_shown_and_fails(folder: Path):
     ]
 
 
+def test_what_has_moved_is_found_where_one_says(folder: Path):
+    care_score(folder)
+    moved = folder.parent / "moved"
+    moved.mkdir()
+    options = ["--source", str(folder.rename(moved / "films"))]
+    options += ["--models", str((folder.parent / "models").rename(moved / "models"))]
+
+    assert care_replay(folder, "--row", "1").exit_code == 2
+    assert care_replay(folder, "--row", "1", *options).stdout == "row 1: identical\n"
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [

@@ -1,6 +1,7 @@
 """`care score`, as a person types it."""
 
 import csv
+import json
 import resource
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
+from service.batch.local import Local
 from tests.factories import make_dicom, make_film
 from tests.models_factory import square_model
 
@@ -69,6 +71,38 @@ def test_overlays_appear_in_the_folder_asked_for(folder: Path):
 
     assert care_score(folder, "--overlays", str(overlays)).exit_code == 0
     assert [path.name[:7] for path in overlays.iterdir()] == ["000001-"]
+
+
+def test_with_names_overlays_are_named_like_their_files(folder: Path):
+    overlays = folder.parent / "overlays"
+
+    assert care_score(folder, "--overlays", str(overlays), "--names").exit_code == 0
+    assert [path.name for path in overlays.iterdir()] == ["000001-good.png.png"]
+
+
+def test_what_is_asked_for_is_what_is_done_and_recorded(folder: Path):
+    asked = ["--frame", "1", "--force", "--batch-size", "3", "--exclude", "view=lateral"]
+    asked += ["--include", "modality=dx", "--include", "modality=CR"]
+    asked += ["--overlay-for", "dark,square", "--overlays", str(folder.parent / "overlays")]
+
+    result = care_score(folder, *asked)
+
+    assert result.exit_code == 0
+    record = json.loads((folder.parent / "scores.csv.run.json").read_text())
+    expected = {"frame": 1, "force": True, "batch": 3, "draw": ["dark", "square"]}
+    expected |= {"include": {"modality": ["CR", "DX"]}, "exclude": {"view": ["LATERAL"]}}
+    assert record["options"].items() >= (expected | {"overlays": True, "captures": False}).items()
+
+
+def test_a_file_may_take_as_long_as_one_allows(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    allowed = []
+    monkeypatch.setattr(
+        "service.batch.local.Local",
+        lambda seconds, **more: allowed.append(seconds) or Local(seconds=seconds, **more),
+    )
+
+    assert care_score(folder, "--timeout", "7").exit_code == 0
+    assert allowed == [7]
 
 
 def test_a_summary_appears_where_asked_for_and_is_what_one_is_told_of(folder: Path):
@@ -137,6 +171,7 @@ def test_captures_appear_in_the_folder_asked_for(folder: Path):
 
     assert care_score(folder, "--dicom-out", str(captures)).exit_code == 0
     assert [path.name[:7] for path in captures.iterdir()] == ["000001-"]
+    assert [row["error_code"] for row in rows(folder)] == ["", ""]  # of a PNG none is asked for
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from service.server.allocator import ALLOCATOR
 
 
 @pytest.fixture
@@ -27,6 +28,25 @@ def test_it_serves_on_port_3000_unless_told(handed_over):
 
     assert "bentoml serve service.api:CareService" in handed_over["command"]
     assert "--port 3000" in handed_over["command"]
+
+
+def test_it_listens_where_it_is_told_to(handed_over):
+    CliRunner().invoke(app, ["serve", "--host", "127.0.0.1"])
+
+    assert "--host 127.0.0.1" in handed_over["command"]
+
+
+def test_the_allocator_is_told_what_to_keep_unless_the_environment_says_otherwise(
+    handed_over, monkeypatch: pytest.MonkeyPatch
+):
+    first, *others = ALLOCATOR
+    for name in others:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(first, "7")
+
+    CliRunner().invoke(app, ["serve"])
+
+    assert handed_over["environment"].items() >= (ALLOCATOR | {first: "7"}).items()
 
 
 def test_a_folder_of_models_reaches_the_service(handed_over, tmp_path: Path):
