@@ -176,6 +176,99 @@ def test_errors_of_circumstance_are_tried_again_and_others_are_not(
     assert "timeout" not in out.read_text()
 
 
+def test_errors_of_circumstance_are_tried_again_by_a_run_that_goes_on(
+    films: Path, job: Job, out: Path
+):
+    def tired(files: Iterable[File], job: Job, known: Known | None):
+        for done, (file, row) in enumerate(HERE(files, job, known)):
+            late: Row = {"status": "error", "error_code": "timeout", "error": "too long"}
+            yield file, row if done else late
+            if done == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score(films, job, out, tired)  # type: ignore[arg-type]
+    again = Watched()
+
+    score(films, job, out, again)  # type: ignore[arg-type]
+
+    assert again.scored == [FILES[0], *FILES[3:]]
+    assert "timeout" not in out.read_text()
+
+
+def test_what_is_done_is_safe_before_the_run_is_at_its_end(
+    films: Path, job: Job, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("service.batch.journal.COMMIT_SECONDS", -1)
+    unfinished, on_disk = tmp_path / ".scores.csv.unfinished", tmp_path / "on disk"
+
+    def power_fails(file: File) -> None:
+        if file.name == FILES[3]:
+            shutil.copytree(unfinished, on_disk)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score(films, job, out, Watched(power_fails))  # type: ignore[arg-type]
+    shutil.rmtree(unfinished)
+    on_disk.rename(unfinished)
+    again = Watched()
+
+    score(films, job, out, again)  # type: ignore[arg-type]
+
+    assert again.given == FILES[4:]
+    assert len(read_rows(out)) == len(FILES)
+
+
+def test_a_table_is_on_the_disk_before_it_has_its_name_and_has_that_before_anything_goes(
+    films: Path, job: Job, out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    done: list[tuple[str, str]] = []
+    sync, replace, rmtree = os.fsync, Path.replace, shutil.rmtree
+
+    def synced(descriptor: int) -> None:
+        done.append(("synced", Path(_target(Path(f"/proc/self/fd/{descriptor}"))).name))
+        sync(descriptor)
+
+    def named(one: Path, name: Path) -> Path:
+        done.append(("named", name.name))
+        return replace(one, name)
+
+    def gone(folder: Path, **more: Any) -> None:
+        done.append(("gone", folder.name))
+        rmtree(folder, **more)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", named)
+    monkeypatch.setattr(shutil, "rmtree", gone)
+
+    score(films, job, out)
+
+    steps = [("synced", "table"), ("named", out.name), ("synced", out.parent.name)]
+    steps += [("gone", ".scores.csv.unfinished")]
+    assert [step for step in done if step in steps] == steps
+
+
+def test_record_and_page_are_never_those_of_another_table(
+    films: Path, job: Job, out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    page, record = out.with_suffix(".html"), out.with_name("scores.csv.run.json")
+    score(films, job, out, summary=page)
+    before, publish = out.read_bytes(), run.publish
+
+    def killed(finished: Path, target: Path) -> None:
+        publish(finished, target)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            score(films, dataclasses.replace(job, force=True), out, summary=page)
+
+    assert out.read_bytes() != before
+    assert not record.exists()
+    assert not page.exists()
+
+
 def test_an_unchanged_file_is_not_even_read_again_after_a_stop(films: Path, job: Job, out: Path):
     with pytest.raises(KeyboardInterrupt):
         score(films, job, out, Watched(stop_after(5, KeyboardInterrupt())))  # type: ignore[arg-type]
@@ -184,6 +277,24 @@ def test_an_unchanged_file_is_not_even_read_again_after_a_stop(films: Path, job:
     score(films, job, out, again)  # type: ignore[arg-type]
 
     assert again.given == FILES[5:]
+
+
+def test_a_file_in_the_place_of_another_is_scored_though_size_and_date_are_the_same(
+    films: Path, job: Job, out: Path
+):
+    place = films / "B" / "truncated.png"
+    with pytest.raises(KeyboardInterrupt):
+        score(films, job, out, Watched(stop_after(5, KeyboardInterrupt())))  # type: ignore[arg-type]
+    other = films.parent / "other"
+    other.write_bytes(b"x" * place.stat().st_size)
+    shutil.copystat(place, other)
+    other.rename(place)
+    time.sleep(0.03)
+    again = Watched()
+
+    score(films, job, out, again)  # type: ignore[arg-type]
+
+    assert again.scored == ["B/truncated.png", *FILES[5:]]
 
 
 def test_a_touched_file_is_read_again_and_not_scored(films: Path, job: Job, out: Path):
@@ -236,7 +347,7 @@ def test_a_file_written_just_now_is_looked_at_twice(
     films: Path, job: Job, out: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """A change within the same tick of the file system's clock would leave no trace."""
-    changed = (films / "a.png").stat().st_ctime_ns
+    changed = (films / "a.png").stat().st_ctime_ns  # what it is said to be of is long ago
     looks = iter([changed + 1])  # the clock at the first look; later ones are much later
     monkeypatch.setattr(reading.time, "time_ns", lambda: next(looks, changed + 10**10))
     watched = Watched()

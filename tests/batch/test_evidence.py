@@ -1,6 +1,7 @@
 """Overlays: of which labels, under which names."""
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 
@@ -98,6 +99,15 @@ def test_a_label_the_model_does_not_know_is_refused_before_any_work(films, job, 
         drawn(films, dataclasses.replace(job, draw=("cat",)), out)
 
     assert not out.exists()
+
+
+def test_overlays_may_go_to_another_disk(films, job, out: Path, monkeypatch: pytest.MonkeyPatch):
+    def elsewhere(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", elsewhere)
+
+    assert drawn(films, job, out) == numbered(films, ".png")
 
 
 def test_files_with_the_same_content_have_an_overlay_each(job: Job, tmp_path: Path, out: Path):

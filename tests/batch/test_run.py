@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import re
+import stat
 import zipfile
 from pathlib import Path
 
@@ -163,6 +164,18 @@ def test_a_model_that_cannot_be_loaded_leaves_nothing(films, job, tmp_path: Path
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_a_member_of_a_zip_may_be_no_larger_than_a_file(
+    films: Path, job: Job, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("imaging.reading.LARGEST_FILE", 10)
+    with zipfile.ZipFile(tmp_path / "films.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.write(films / "a.png", "a.png")
+
+    score(tmp_path / "films.zip", job, out)
+
+    assert [row["error_code"] for row in read_rows(out)] == ["too_large"]
+
+
 def test_members_of_a_zip_are_scored_as_the_files_they_are(films: Path, job: Job, tmp_path: Path):
     archive = tmp_path / "films.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
@@ -180,22 +193,26 @@ def test_a_bad_member_of_a_zip_costs_one_row(films: Path, job: Job, tmp_path: Pa
     archive = tmp_path / "films.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("bomb", bytes(200_000_000))
+        link = zipfile.ZipInfo("a link")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        file.writestr(link, "good")
         for name in ("damaged", "encrypted", "good", "packed strangely"):
             file.writestr(name, picture, zipfile.ZIP_STORED)
     data = bytearray(archive.read_bytes())
     data[data.index(picture) + len(picture) // 2] ^= 0xFF
     central = [match.start() for match in re.finditer(b"PK\x01\x02", data)]
-    data[central[2] + 8] |= 1  # the flag
-    data[central[4] + 10] = 99  # the method
+    data[central[3] + 8] |= 1  # the flag
+    data[central[5] + 10] = 99  # the method
     local = [match.start() for match in re.finditer(b"PK\x03\x04", data)]
-    data[local[2] + 6] |= 1
-    data[local[4] + 8] = 99
+    data[local[3] + 6] |= 1
+    data[local[5] + 8] = 99
     archive.write_bytes(data)
 
     score(archive, job, out)
 
     rows = {row["file"]: row for row in read_rows(out)}
     assert {name: row["error_code"] or row["status"] for name, row in rows.items()} == {
+        "a link": "unsupported",
         "bomb": "too_large",
         "damaged": "unreadable",
         "encrypted": "unsupported",
@@ -370,6 +387,36 @@ def test_a_picture_that_meets_a_mistake_of_ours_costs_one_row(
     assert "ZeroDivisionError at" in row["error"]
     assert "Canary" not in out.read_text()
     assert counts.status["ok"] == 3
+
+
+def test_a_file_that_there_is_no_memory_for_is_a_row_and_is_tried_again(
+    films: Path, job: Job, out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from imaging.preprocessing import Preprocessing
+
+    def too_much(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Preprocessing, "__call__", too_much)
+        score(films, job, out)
+    codes = {row["file"]: row["error_code"] for row in read_rows(out)}
+    assert {name for name, code in codes.items() if code == "out_of_memory"} == set(SCORED)
+
+    assert score(films, job, out).status["ok"] == len(SCORED)
+
+
+def test_an_archive_that_was_written_anew_is_read_anew(job: Job, tmp_path: Path, out: Path):
+    archive = tmp_path / "films.zip"
+    for count in (1, 3):
+        with zipfile.ZipFile(archive, "w") as file:
+            for number in range(count):
+                write_picture(tmp_path / "film.png", bright=bool(count % 2), size=60 + number)
+                file.write(tmp_path / "film.png", f"{count - number}.png")
+        score(archive, job, out)
+
+        assert {row["status"] for row in read_rows(out)} == {"ok"}
+        assert len({row["sha256"] for row in read_rows(out)}) == count
 
 
 def test_a_file_named_twice_is_a_row_once(films: Path, job: Job, out: Path, monkeypatch):

@@ -1,5 +1,6 @@
 """Object storage: sources and outputs in a bucket of a server on this machine."""
 
+import dataclasses
 import os
 import shutil
 import socket
@@ -21,6 +22,7 @@ from service.batch.local import Local
 from service.batch.outputs import Outputs
 from service.batch.places import Place, Remote, copy, is_remote, place
 from service.batch.run import Counts, score_sources
+from service.batch.scorer import KNOWN
 from service.batch.sources import Ours, find_all
 from tests.batch.conftest import FILES, HERE, SCORED, read_rows, sha256, timeless
 
@@ -267,6 +269,71 @@ def test_a_lost_machine_is_replaced_by_another(
     copy(place(f"{bucket}/whole.csv"), tmp_path / "b.csv")
     assert timeless(tmp_path / "a.csv") == timeless(tmp_path / "b.csv")
     assert below(f"{bucket}/out") == {"scores.csv", "scores.csv.run.json"}
+
+
+def test_a_run_that_is_stopped_leaves_another_machine_all_that_it_has_done(
+    stored: str, bucket: str, job: Job
+):
+    out, given = place(f"{bucket}/out/scores.csv"), []
+
+    def stops(files: Any, job: Job, known: Any) -> Any:
+        for pair in HERE(files, job, known):
+            yield pair
+            given.append(pair[0].name)
+            if len(given) == 4:
+                raise KeyboardInterrupt
+
+    time.sleep(2.1)  # older than what two changes within one second could hide
+    with pytest.raises(KeyboardInterrupt):
+        run(stored, job, out, stops)
+    run(stored, job, out, stops)
+
+    assert given == FILES
+
+
+def test_what_a_lost_machine_did_for_other_options_is_not_taken_for_these(
+    stored: str, bucket: str, job: Job
+):
+    out, forced = place(f"{bucket}/out/scores.csv"), dataclasses.replace(job, force=True)
+
+    def stops(files: Any, job: Job, known: Any) -> Any:
+        yield next(HERE(files, job, known))
+        raise KeyboardInterrupt
+
+    def scores(files: Any, job: Job, known: Any) -> Any:
+        for file, row in HERE(files, job, known):
+            scored.extend([file.name] * (row["status"] != KNOWN))
+            yield file, row
+
+    scored: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        run(stored, job, out, stops)
+    run(stored, forced, out, scores)
+
+    assert scored == FILES
+
+
+def test_what_is_kept_of_a_journal_is_kept_once(bucket: str):
+    journal = parts.Parts(Remote(f"{bucket}/journal"), "this table")
+    for entry in ("one", "two"):
+        journal.add(entry)
+        journal.save()
+
+    assert list(journal.load()) == ["one", "two"]
+
+
+def test_an_object_larger_than_files_may_be_is_not_read(
+    stored: str, job: Job, out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("imaging.reading.LARGEST_FILE", 20)
+
+    run(stored, job, out)
+
+    codes = {row["file"]: row["error_code"] for row in read_rows(out)}
+    assert codes == dict.fromkeys(FILES, "too_large") | {
+        FILES[1]: "unreadable",
+        FILES[6]: "unreadable",
+    }
 
 
 def test_objects_that_have_not_changed_are_not_read_again(

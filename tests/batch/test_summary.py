@@ -22,7 +22,7 @@ from service.batch.errors import BatchError
 from service.batch.files import File
 from service.batch.job import Job, Row, columns
 from service.batch.statistics import BINS, EXAMPLES, HIGHEST, REASONS, SLOWEST, Counts, Statistics
-from service.batch.summary import Ran, write_page
+from service.batch.summary import FILTERS, SHOWN_REASONS, Ran, write_page
 from service.batch.table import filled, write_table
 from tests.batch.conftest import FILES, SCORED, score, write_picture
 from tests.batch.test_continuing import Watched, stop_after
@@ -200,6 +200,58 @@ def test_errors_on_the_page_are_those_of_the_table_and_are_explained(
             more = f", … {len(those) - EXAMPLES} more" if len(those) > EXAMPLES else ""
             assert f"{len(those)} {message} {numbers}{more}" in re.sub(r" ,", ",", said)
     assert 'id="code-timeout"' not in page.read_text()
+    errors = table[table.status == "error"].error_code.value_counts()
+    order = [*errors.sort_index().sort_values(ascending=False, kind="stable").index]
+    assert re.findall(r'<h3 id="code-(\w+)"', page.read_text()) == [*order, "excluded", "forced"]
+
+
+def test_of_more_reasons_than_are_shown_the_rest_is_counted_together(
+    tmp_path: Path, job: Job, page: Path
+):
+    card = load_card(job.models, job.model)
+    counts, statistics = Counts(), Statistics(card)
+    for number in range(1, SHOWN_REASONS + 6):
+        row = {
+            "file": "f",
+            "status": "error",
+            "error_code": "unreadable",
+            "error": f"{number} bytes",
+        }
+        counts.add(row)
+        statistics.add(number, File("f", "f"), row)
+    ran = Ran(
+        sources=["f"],
+        table="t.csv",
+        names=False,
+        started=datetime.now(UTC),
+        worked=1,
+        engine=nobody,
+    )
+
+    write_page(page, tmp_path / "drawn", counts, statistics, ran, job, card)
+
+    said = words(part(page, "code-unreadable"))
+    assert said.count(" bytes ") == SHOWN_REASONS
+    assert "5 other reasons" in said
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "said"),
+    [
+        *((0, 10_000, "0 %"), (1, 10_000, "< 0.1 %"), (10, 10_000, "0.1 %")),
+        *((9_990, 10_000, "99.9 %"), (9_999, 10_000, "> 99.9 %"), (10_000, 10_000, "100 %")),
+    ],
+)
+def test_a_share_is_nothing_or_everything_only_where_it_is(part: int, whole: int, said: str):
+    assert FILTERS["share"](part, whole) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0, "0"), (0.000001, "0.000001"), (0.5, "0.5"), (0.999999, "0.999999"), (1, "1")],
+)
+def test_a_probability_is_0_or_1_only_where_it_is(value: float, said: str):
+    assert FILTERS["probability"](value) == said
 
 
 def test_the_slowest_files_on_the_page_are_those_of_the_table(
