@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from imaging.overlay import encode
+from models.store import load_card
 from service.batch import files as reading
 from service.batch import run
 from service.batch.errors import BatchError
 from service.batch.files import File
-from service.batch.job import Job, Row
+from service.batch.job import Job, Row, digest
 from service.batch.journal import Journal
 from service.batch.local import Local
 from service.batch.scorer import KNOWN, Known
@@ -125,7 +126,7 @@ def test_what_was_added_changed_or_renamed_since_the_last_run_is_all_that_change
     assert timeless(out) == timeless(tmp_path / "anew.csv")
 
 
-@pytest.mark.parametrize("change", ["options", "reading", "model", "labels"])
+@pytest.mark.parametrize("change", ["options", "reading", "version", "model", "labels"])
 def test_another_model_or_other_options_score_everything_anew(
     films: Path, job: Job, out: Path, change: str, monkeypatch: pytest.MonkeyPatch
 ):
@@ -135,6 +136,8 @@ def test_another_model_or_other_options_score_everything_anew(
         job = dataclasses.replace(job, force=True)
     elif change == "reading":
         monkeypatch.setattr("service.batch.job.READING_VERSION", 0)
+    elif change == "version":
+        monkeypatch.setattr("service.batch.job.library_version", lambda name: "another")
     else:
         labels = ("dark", "square") if change == "model" else ("black", "square")
         shutil.rmtree(job.models / "square")
@@ -145,6 +148,13 @@ def test_another_model_or_other_options_score_everything_anew(
 
     assert again.scored == FILES
     assert out.read_bytes() != before
+
+
+def test_a_row_follows_from_what_the_model_knows_of_its_training_pictures_too(job: Job):
+    card = load_card(job.models, job.model)
+    other = dataclasses.replace(card, distribution_sha256="0" * 64)
+
+    assert digest(job.options(other)) != digest(job.options(card))
 
 
 def test_what_a_stopped_run_did_for_other_options_is_not_taken_for_these(

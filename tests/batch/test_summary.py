@@ -318,6 +318,19 @@ def test_a_page_shows_the_very_overlays(films: Path, job: Job, out: Path, page: 
     assert len(set(drawn.values())) > 2
 
 
+def test_every_class_has_its_own_overlay_on_the_page_whatever_is_drawn_beside(
+    films: Path, job: Job, out: Path, page: Path, tmp_path: Path
+):
+    job, overlays = dataclasses.replace(job, overlays=True), tmp_path / "overlays"
+    all_drawn, every = tmp_path / "all.html", dataclasses.replace(job, draw=("dark", "square"))
+    score(films, every, out, overlays=overlays, summary=all_drawn)
+
+    score(films, job, out, overlays=overlays, summary=page)
+
+    for article in ("class-1", "class-2"):
+        assert part(page, article) == part(all_drawn, article)
+
+
 def test_without_overlays_only_the_few_shown_are_read_again(
     job: Job, tmp_path: Path, out: Path, page: Path
 ):

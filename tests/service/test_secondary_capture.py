@@ -84,6 +84,8 @@ def test_the_same_request_gives_the_same_file_and_another_another(client):
             *({}, {"target": "dark"}, {"target": ["dark", "square"]}, {"style": "contour"}),
             *({"max_side": "200"}, {"opacity": "0.7"}, {"colormap": "hot"}),
             {"window_center": "99", "window_width": "50"},
+            {"window_center": "98", "window_width": "50"},
+            {"window_center": "99", "window_width": "51"},
         )
     ]
 
