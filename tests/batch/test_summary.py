@@ -26,7 +26,7 @@ from service.batch.summary import FILTERS, SHOWN_REASONS, Ran, write_page
 from service.batch.table import filled, write_table
 from tests.batch.conftest import FILES, SCORED, score, write_picture
 from tests.batch.test_continuing import Watched, stop_after
-from tests.factories import make_dicom, make_film
+from tests.factories import as_png, bright_square, make_dicom, make_film
 from tests.models_factory import square_model
 
 LABELS = ("benign", "rare & <b>bold</b>", "other")
@@ -319,16 +319,19 @@ def test_a_page_shows_the_very_overlays(films: Path, job: Job, out: Path, page: 
 
 
 def test_every_class_has_its_own_overlay_on_the_page_whatever_is_drawn_beside(
-    films: Path, job: Job, out: Path, page: Path, tmp_path: Path
+    job: Job, out: Path, page: Path, tmp_path: Path
 ):
+    (folder := tmp_path / "large enough for heat").mkdir()
+    (folder / "a.png").write_bytes(as_png(bright_square(300, 260, top=40, left=30, side=90)))
     job, overlays = dataclasses.replace(job, overlays=True), tmp_path / "overlays"
     all_drawn, every = tmp_path / "all.html", dataclasses.replace(job, draw=("dark", "square"))
-    score(films, every, out, overlays=overlays, summary=all_drawn)
+    score(folder, every, out, overlays=overlays, summary=all_drawn)
 
-    score(films, job, out, overlays=overlays, summary=page)
+    score(folder, job, out, overlays=overlays, summary=page)
 
     for article in ("class-1", "class-2"):
         assert part(page, article) == part(all_drawn, article)
+    assert len(set(re.findall('data:image/webp;base64,([^"]+)', page.read_text()))) == 2
 
 
 def test_without_overlays_only_the_few_shown_are_read_again(
