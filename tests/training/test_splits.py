@@ -160,6 +160,36 @@ def test_a_class_of_three_patients_is_in_every_list(seed):
     assert sum(len(part.samples) for part in parts.values()) == len(samples.samples)
 
 
+@pytest.mark.parametrize("share", [0.15, 0.2])
+@pytest.mark.parametrize("rare", [[3, 3], [4] * 5, [3] * 39])
+def test_many_classes_of_few_patients_are_in_every_list(rare, share):
+    samples = sample_list(
+        *(
+            sample(f"{label}-{n}", label)
+            for label, count in enumerate([300, *rare])
+            for n in range(count)
+        ),
+        labels=[f"class {label}" for label in range(1 + len(rare))],
+    )
+
+    parts = split(samples, validation=share, test=share)
+
+    assert min(part.counts().min() for part in parts.values()) == 1
+    for name in ("validation", "test"):
+        assert abs(parts[name].counts()[0] - share * 300) <= 5
+
+
+def test_a_list_that_is_filled_up_keeps_patients_together():
+    shared = [sample(f"s{n}", n % 3, group=f"p{n // 3}") for n in range(9)]  # one of each class
+    common = [sample(f"a{n}", 0) for n in range(80)]
+
+    parts = split(sample_list(*shared, *common))
+
+    assert [part.counts().tolist()[1:] for part in parts.values()] == [[1, 1]] * 3
+    for part in parts.values():
+        assert len({item.group for item in part.samples if item.name.startswith("s")}) == 1
+
+
 def test_a_list_that_leaves_a_class_out_is_not_left_behind(tmp_path):
     pictures = [sample(f"a{n}", 0) for n in range(40)]
     path = tmp_path / "split.csv"

@@ -16,7 +16,6 @@ from training.files import complete
 
 PARTS = ("train", "validation", "test")
 MOST_FOLDS = 20  # shares are multiples of 1/20 at the finest
-MOST_ORDERS = 10_000  # a class of three patients finds its place in one of ten
 
 
 def load_or_make_split(
@@ -91,10 +90,10 @@ def split_sha256(parts: dict[str, SampleList]) -> str:
 def make_split(samples: SampleList, *, validation: float, test: float, seed: int) -> dict[str, str]:
     """Draw a split: whole groups, stratified by class. Returns name → part.
 
-    Every list gets some of every class, as far as its groups allow: folds change places until then.
+    Every list gets some of every class, as far as its groups allow: see `fill_gaps`.
     """
     labels = np.array([item.label for item in samples.samples])
-    groups = np.array([item.group for item in samples.samples])
+    names, groups = np.unique([item.group for item in samples.samples], return_inverse=True)
     number_of_folds = fewest_folds(validation, test)
     for_test, for_validation = round(test * number_of_folds), round(validation * number_of_folds)
     folds = StratifiedGroupKFold(number_of_folds, shuffle=True, random_state=seed)
@@ -109,26 +108,41 @@ def make_split(samples: SampleList, *, validation: float, test: float, seed: int
             f"{number_of_folds} parts, and no class has as many pictures; shares of 0.2 need 5, "
             "those of 0.25 need 4"
         ) from error
-    counts = np.array(
-        [np.bincount(labels[held], minlength=len(samples.labels)) for _, held in drawn]
-    )
-    parts = np.repeat(
-        ("test", "validation", "train"),
-        (for_test, for_validation, number_of_folds - for_test - for_validation),
-    )
-    random = np.random.default_rng(seed)
-    orders = (random.permutation(parts) for _ in range(MOST_ORDERS))
-    chosen = next((each for each in (parts, *orders) if all_get_some(counts, each)), parts)
+    for_train = number_of_folds - for_test - for_validation
+    of_fold = np.repeat(("test", "validation", "train"), (for_test, for_validation, for_train))
+    places = np.empty(len(names), of_fold.dtype)
+    for part, (_, held) in zip(of_fold, drawn, strict=True):
+        places[groups[held]] = part
+    counts = np.zeros((len(names), len(samples.labels)), int)
+    np.add.at(counts, (groups, labels), 1)
+    fill_gaps(counts, places, np.unique(of_fold))
     return {
-        samples.samples[index].name: str(part)
-        for part, (_, held) in zip(chosen, drawn, strict=True)
-        for index in held
+        item.name: str(places[group]) for item, group in zip(samples.samples, groups, strict=True)
     }
 
 
-def all_get_some(counts: np.ndarray, parts: np.ndarray) -> bool:
-    """Whether every list gets a picture of every class, of folds' counts (F, C) and parts (F,)."""
-    return all(counts[parts == part].any(0).all() for part in set(parts))
+def fill_gaps(counts: np.ndarray, places: np.ndarray, parts: np.ndarray) -> None:
+    """Move groups until every list has a picture of every class, or no group can be spared.
+
+    The smallest group that has what is lacking goes, of those whose own list keeps some of every
+    class without it.
+
+    Args:
+        counts: Pictures of each group by class, (G, C).
+        places: The list of each group, (G,); changed here.
+        parts: The lists there are.
+    """
+    while True:
+        held = {part: counts[places == part].sum(0) for part in parts}
+        left = np.stack([held[part] for part in places]) - counts
+        spared = ((left > 0) | (counts == 0)).all(1)
+        for part, label in ((part, label) for part in parts for label in range(counts.shape[1])):
+            fitting = np.flatnonzero(spared & (counts[:, label] > 0))
+            if not held[part][label] and len(fitting):
+                places[fitting[counts[fitting].sum(1).argmin()]] = part
+                break
+        else:
+            return
 
 
 def fewest_folds(validation: float, test: float) -> int:
