@@ -77,7 +77,8 @@ def test_pictures_of_elsewhere_are_measured_though_a_class_is_not_among_them(tra
     split = "image,split\n" + "".join(f"{name},test\n" for name in names)
     (elsewhere / "lists.csv").write_text(split)
     model = ("--models", trained / "models", "--set", f"data.split={elsewhere / 'lists.csv'}")
-    settings = ("--set", "data.labels=[]", "--out", tmp_path / "report")
+    settings = ("--set", "data.labels=[]", "--set", "data.keep.cross=1")
+    settings += ("--set", "data.merge.blob=ring", "--out", tmp_path / "report")
 
     care("evaluate", trained / "lesions.toml", "--data", elsewhere, *model, *settings)
 

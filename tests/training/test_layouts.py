@@ -182,6 +182,7 @@ def test_an_unknown_layout_is_refused():
 MANIFEST_MISTAKES = {
     "image,label\n9.png,sick\n": r"9\.png is listed, but not in .*images",
     "image,label\n1.png,sick\n1.png,sick\n": r"1\.png is listed twice",
+    "image,label\n1.png,sick\n./1.png,healthy\n": r"\./1\.png is listed twice",
     "image,finding\n1.png,sick\n": r"labels\.csv: no column label; found image, finding",
     "": r"labels\.csv: no column image, label; found",
     "image,label\n": r"labels\.csv: no rows",
@@ -233,6 +234,8 @@ def test_a_label_can_count_as_another(manifest):
     assert merged.counts().tolist() == load(manifest).counts().tolist()
     with pytest.raises(DataError, match="merge: no picture has the label ill"):
         load(manifest, merge={"ill": "sick"})
+    elsewhere = DataSettings(root=str(manifest), merge={"ill": "sick"})
+    assert load_samples(elsewhere, complete=False).labels == ("healthy", "sick")
     with pytest.raises(DataError, match=r'called \'all\', a word of .* data\.merge = { all = "'):
         load(manifest, merge={"sick": "all"})
 
@@ -240,7 +243,8 @@ def test_a_label_can_count_as_another(manifest):
 BOX_MISTAKES = {
     "image,x,y,w,h\n8.png,1,2,3,4\n": r"boxes\.csv: boxes for 8\.png, which is not listed",
     "image,x,y,w,h\n1.png,1,2,0,4\n": r"boxes\.csv, line 2: w and h must be above 0, found 0\.0",
-    "image,x,y,w,h\n1.png,1,2,nan,4\n": r"boxes\.csv, line 2: w and h must be above 0",
+    "image,x,y,w,h\n1.png,1,nan,3,4\n": r"boxes\.csv, line 2: .* found 3\.0 x 4\.0 at 1\.0, nan",
+    "image,x,y,w,h\n1.png,.5,.5,.4,.8\n3.png,.9,.5,.2,1\n": r"boxes\.csv: no .* expected pixels",
     "image,x,y,w,h\n1.png,1,2,3,4\n1.png,1,two,3,4\n": r"boxes\.csv, line 3: .* must be numbers",
     "image,x,y,w,h\n\n\n1.png,1,2,0,4\n": r"boxes\.csv, line 4: w and h must be above 0",
     "image,x,y,w\n1.png,1,2,3\n": r"boxes\.csv: no column h",

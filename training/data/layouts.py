@@ -35,7 +35,7 @@ def load_samples(data: DataSettings, *, complete: bool = True) -> SampleList:
 
     Args:
         data: The settings.
-        complete: Whether every label has to have pictures.
+        complete: Whether every label has to have pictures, also those that `merge` names.
 
     Raises:
         ConfigError: There is no such layout, or it has no columns to group by.
@@ -53,7 +53,8 @@ def load_samples(data: DataSettings, *, complete: bool = True) -> SampleList:
     listed = list(read(data, images))
     if not listed:
         raise DataError(f"{images}: no pictures in the layout {data.layout!r}")
-    if absent := sorted(set(data.merge) - {picture.label for picture in listed}):
+    absent = sorted(set(data.merge) - {picture.label for picture in listed})
+    if absent and complete:
         raise DataError(f"merge: no picture has the label {', '.join(absent)}")
     listed = [
         picture._replace(label=data.merge.get(picture.label, picture.label)) for picture in listed
@@ -70,24 +71,25 @@ def load_samples(data: DataSettings, *, complete: bool = True) -> SampleList:
             f'another name with data.merge = {{ {reserved[0]} = "..." }}'
         )
     boxes = read_boxes(Path(data.root) / data.boxes) if data.boxes else {}
-    samples, seen = [], set()
+    samples, seen = [], set()  # paths: ./1.png is 1.png
     for picture in listed:
-        if picture.name in seen:
+        path = images / picture.name
+        if path in seen:
             raise DataError(f"{picture.name} is listed twice")
-        if not (images / picture.name).is_file():
+        if not path.is_file():
             raise DataError(f"{picture.name} is listed, but not in {images}")
-        seen.add(picture.name)
+        seen.add(path)
         own = boxes.get(picture.name, np.array(picture.boxes, np.float64).reshape(-1, 4))
         samples.append(
             Sample(
                 name=picture.name,
-                path=images / picture.name,
+                path=path,
                 label=labels.index(picture.label),
                 group=picture.group,
                 boxes=own,
             )
         )
-    if strangers := sorted(set(boxes) - seen):
+    if strangers := sorted(set(boxes) - {item.name for item in samples}):
         raise DataError(f"{data.boxes}: boxes for {strangers[0]}, which is not listed")
     return SampleList(labels, tuple(samples))
 

@@ -56,7 +56,7 @@ def load_or_make_split(
         part: samples.subset({name for name, where in assigned.items() if where == part})
         for part in PARTS
     }
-    if keep:
+    if keep and parts["train"].samples:  # a list of pictures of elsewhere trains nothing
         parts["train"] = make_rare(parts["train"], keep, seed)
     for part, subset in parts.items():
         if written and not complete:

@@ -9,6 +9,8 @@ import numpy as np
 
 from training.errors import DataError
 
+FARTHEST_SHARE = 1.5  # that x + w can be in shares of a side, where x is the middle, as in YOLO's
+
 
 def numbered_rows(path: Path, *columns: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of a CSV that must have certain columns and at least one row, each with its line.
@@ -54,7 +56,8 @@ def read_boxes(path: Path) -> dict[str, np.ndarray]:
     """Read `image,x,y,w,h` (picture pixels) into [x0, y0, x1, y1] per picture, float64 (M, 4).
 
     Raises:
-        DataError: A box is no box: not numbers, or without width or height.
+        DataError: A box is no box: not numbers, or without width or height; or all are shares of
+            a picture's sides.
     """
     boxes: dict[str, list[list[float]]] = {}
     for number, row in numbered_rows(path, "image", "x", "y", "w", "h"):
@@ -62,7 +65,13 @@ def read_boxes(path: Path) -> dict[str, np.ndarray]:
         boxes.setdefault(row["image"], []).append(
             box_of(where, row["x"], row["y"], row["w"], row["h"])
         )
-    return {name: np.array(rows) for name, rows in boxes.items()}
+    found = {name: np.array(rows) for name, rows in boxes.items()}
+    if (farthest := max(rows.max() for rows in found.values())) <= FARTHEST_SHARE:
+        raise DataError(
+            f"{path.name}: no box reaches beyond {farthest:g}, as in shares of a picture's sides; "
+            "expected pixels of the picture"
+        )
+    return found
 
 
 class MadeBoxes(NamedTuple):
@@ -112,5 +121,5 @@ def box_of(where: str, *numbers: str) -> list[float]:
     except ValueError as error:
         raise DataError(f"{where}: x, y, w, h must be numbers, found {numbers}") from error
     if not (w > 0 and h > 0 and np.isfinite([x, y, w, h]).all()):
-        raise DataError(f"{where}: w and h must be above 0, found {w} x {h}")
+        raise DataError(f"{where}: w and h must be above 0, found {w} x {h} at {x}, {y}")
     return [x, y, x + w, y + h]
