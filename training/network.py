@@ -384,7 +384,8 @@ def build_network(
     except KeyError as error:
         known = ", ".join(choice.name for choice in torchvision.models.get_model_weights(backbone))
         raise ConfigError(
-            f"{backbone} has no weights {weights!r}: expected none, {known}, or a file"
+            f"{backbone} has no weights {weights!r}: expected none, {known}, or a file (.pth, "
+            ".pt or .safetensors)"
         ) from error
     except OSError as error:  # torchvision fetches them the first time they are asked for
         raise ConfigError(
@@ -449,10 +450,20 @@ def _load(
     for name in [name for name in own if name.startswith(classifiers)][-2:]:
         if name in state and state[name].shape != own[name].shape:
             state[name] = own[name]
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise ConfigError(f"weights do not fit: {where}: {error}") from error
+    for name, value in state.items():
+        if name in own and value.shape != own[name].shape:
+            found, expected = (list(each.shape) for each in (value, own[name]))
+            raise ConfigError(
+                f"weights do not fit: {where}: {name} has the shape {found}, expected {expected}"
+            )
+    missing, unknown = network.load_state_dict(state, strict=False)
+    told = [
+        f"{len(names)} entries are {what}, {names[0]} first"
+        for names, what in ((missing, "missing"), (unknown, "not of this network"))
+        if names
+    ]
+    if told:
+        raise ConfigError(f"weights do not fit: {where}: {'; '.join(told)}")
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
@@ -467,8 +478,14 @@ def load_state(path: Path) -> dict[str, Tensor]:
         raise ConfigError(f"weights {path}: {error.strerror or error}") from error
     except (SafetensorError, ValueError) as error:
         raise ConfigError(f"weights {path}: not a state dict") from error
-    if not isinstance(state, dict):
+    if not isinstance(state, dict) or not state:
         raise ConfigError(f"weights {path}: not a state dict")
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ConfigError(
+                f"weights {path}: not a state dict, {name!r} is no tensor; where a checkpoint "
+                "holds more than one, save that alone"
+            )
     return state
 
 

@@ -261,6 +261,35 @@ def test_weights_that_are_no_state_dict_are_named(tmp_path, content):
             build_network("resnet18", 3, weights=str(tmp_path / name))
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda state: {"state_dict": state, "epoch": 3}, "'state_dict' is no tensor; where a"),
+        (lambda state: {0: state["fc.bias"]}, "not a state dict, 0 is no tensor"),
+        (lambda state: {}, "not a state dict"),
+        (
+            lambda state: {f"module.{name}": value for name, value in state.items()},
+            "102 entries are missing, conv1.weight first; 122 entries are not of this network, "
+            "module.conv1.weight first",
+        ),
+        (
+            lambda state: state | {"conv1.weight": state["conv1.weight"][:, :1]},
+            r"conv1.weight has the shape \[64, 1, 7, 7\], expected \[64, 3, 7, 7\]",
+        ),
+        (lambda state: state | {"head.0.weight": state["fc.weight"]}, r"features\.0\.weight first"),
+    ],
+)
+def test_weights_that_do_not_fit_are_told_in_a_line(tmp_path, change, words):
+    state = torchvision_twin("resnet18", 3).state_dict()
+    torch.save(change(dict(state)), tmp_path / "odd.pth")
+
+    with pytest.raises(ConfigError, match=words) as refusal:
+        build_network("resnet18", 3, weights=str(tmp_path / "odd.pth"))
+
+    assert len(str(refusal.value)) < 300 + len(str(tmp_path))
+    assert "\n" not in str(refusal.value)
+
+
 def test_weights_that_cannot_be_fetched_are_named(monkeypatch):
     def unreachable(*arguments, **options):
         raise URLError("Name or service not known")
