@@ -6,16 +6,14 @@ import json
 import platform
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from training.config import TrainingRun
@@ -215,8 +213,9 @@ def _key(key: str) -> str:
 
 def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
     """Write a state dict as safetensors; complete or not at all."""
-    with _full_disk_told(path), complete(path) as part:
-        save_file({name: value.contiguous() for name, value in state.items()}, part)
+    with complete(path) as part:
+        # the library's own files are for nobody else to read, whatever the umask
+        part.write_bytes(save({name: value.contiguous() for name, value in state.items()}))
 
 
 def save_progress(
@@ -225,26 +224,20 @@ def save_progress(
     optimizers: Sequence[torch.optim.Optimizer],
     progress: Progress,
 ) -> None:
-    """Write everything that a stage needs to go on; complete or not at all."""
+    """Write everything that a stage needs to go on; complete or not at all.
+
+    Raises:
+        OSError: It cannot be written, for which torch has an error of its own.
+    """
     state = {
         "learning": [module.state_dict() for module in learning],
         "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "progress": asdict(progress),
     }
-    with _full_disk_told(path), complete(path) as part:
-        torch.save(state, part)
-
-
-@contextmanager
-def _full_disk_told(path: Path) -> Iterator[None]:
-    """Say of a file that it cannot be written, for which libraries have errors of their own.
-
-    Raises:
-        OSError: In place of those of torch and safetensors.
-    """
     try:
-        yield
-    except (RuntimeError, SafetensorError) as error:
+        with complete(path) as part:
+            torch.save(state, part)
+    except RuntimeError as error:
         problem = "cannot be written, is the disk full? The same command goes on"
         raise OSError(errno.EIO, problem, str(path)) from error
 
