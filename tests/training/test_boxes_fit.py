@@ -1,6 +1,7 @@
 """A segmenter fitted to the boxes or masks of planted lesions."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -234,6 +235,14 @@ def test_too_few_pictures_and_a_wrong_size_are_refused(planted, tmp_path):
         fit_segmenter(samples, tmp_path / "m.onnx", masks=tmp_path, workers=0)
     with pytest.raises(ConfigError, match="size 100: expected a multiple of 32"):
         fit_segmenter(samples, tmp_path / "m.onnx", size=100, workers=0)
+
+
+def test_a_box_outside_its_picture_is_nothing_to_learn_from(planted, tmp_path):
+    samples = samples_of(planted)
+    moved = tuple(replace(item, boxes=item.boxes + SIDE) for item in samples.samples)
+
+    with pytest.raises(DataError, match=r"disc-000\.png: box .* leaves its picture"):
+        fit_segmenter(SampleList(samples.labels, moved), tmp_path / "m.onnx", workers=0)
 
 
 def test_the_stride_is_that_of_the_network():

@@ -201,6 +201,15 @@ def test_a_picture_that_cannot_be_compared_is_named(samples, made, drawn, tmp_pa
         compare_boxes(made, drawn, samples)
 
 
+@pytest.mark.parametrize("outside", ["drawn", "made"])
+def test_a_box_outside_its_picture_cannot_be_compared(samples, made, drawn, outside):
+    with {"drawn": drawn, "made": made}[outside].open("a") as file:
+        file.write("a.png,15,0,10,5\n")  # x0, y0, x1, y1 where w and h are expected
+
+    with pytest.raises(DataError, match=r"a\.png: box .* leaves its picture of 20 x 10 pixels"):
+        compare_boxes(made, drawn, samples)
+
+
 def test_a_sheet_of_another_kind_is_refused(samples, made, tmp_path):
     with pytest.raises(ConfigError, match=r"s\.pdf: a sheet is \.html or \.png"):
         write_sheet(samples, [made], tmp_path / "s.pdf", workers=0)

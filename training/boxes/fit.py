@@ -18,7 +18,7 @@ from training.boxes.pool import map_pictures
 from training.boxes.unet import STRIDE, UNet, export_unet
 from training.config import AugmentationSettings
 from training.data.augmentation import BORDERS, Augmentation, move_pixels
-from training.data.samples import Sample, SampleList
+from training.data.samples import Sample, SampleList, check_boxes
 from training.errors import ConfigError, DataError
 
 BATCH = 8
@@ -186,6 +186,7 @@ def _lesson(
 ) -> Lesson:
     square, placement = preprocessing(MedicalImage.of(picture))
     if masks is None:
+        check_boxes(item.name, item.boxes, placement.width, placement.height)
         boxes = placement.boxes_to_model(item.boxes)
         return Lesson(square, *ellipses(boxes, preprocessing.size))
     path = mask_of(item, masks)

@@ -9,7 +9,7 @@ import numpy as np
 
 from training.bootstrap import RESAMPLES, interval, resample
 from training.data.pictures import facts_of
-from training.data.samples import SampleList
+from training.data.samples import SampleList, check_boxes
 from training.data.tables import read_boxes, read_made_boxes, read_rows
 from training.errors import DataError
 from training.markdown import table
@@ -67,7 +67,8 @@ def compare_boxes(
         leave_out: CSV with a column `image`: pictures not to compare on.
 
     Raises:
-        DataError: A list cannot be read, or the lists have no picture in common.
+        DataError: A list cannot be read, the lists have no picture in common, or a box leaves its
+            picture.
     """
     found, wanted = read_made_boxes(made), read_boxes(drawn)
     skipped = {row["image"] for row in read_rows(leave_out, "image")} if leave_out else set()
@@ -78,6 +79,8 @@ def compare_boxes(
     for item in chosen.samples:
         facts = facts_of(item)
         size = facts.width * facts.height
+        for boxes in (found.boxes, wanted):
+            check_boxes(item.name, boxes[item.name], facts.width, facts.height)
         fits[item.name] = fit_of(found.boxes[item.name], wanted[item.name], size)
     names = tuple(sorted(fits))
     return Comparison(

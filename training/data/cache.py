@@ -14,11 +14,9 @@ from imaging.cores import available_cores
 from imaging.preprocessing import Placement, Preprocessing
 from imaging.reading import READING_VERSION
 from training.data.pictures import read_sample
-from training.data.samples import Sample, SampleList
+from training.data.samples import SampleList, check_boxes
 from training.errors import DataError, unreadable
 from training.files import complete
-
-BOX_SLACK = 1.0  # pixels that rounding may put a box over the border
 
 
 class PictureCache:
@@ -57,7 +55,7 @@ class PictureCache:
             _fill(samples, preprocessing, pixels, places)
         placements = [Placement(*values) for values in json.loads(places.read_text())]
         for item, place in zip(samples.samples, placements, strict=True):
-            check_boxes(item, place)
+            check_boxes(item.name, item.boxes, place.width, place.height)
         names = [item.name for item in samples.samples]
         return cls(np.load(pixels, mmap_mode="r"), placements, names)
 
@@ -97,21 +95,6 @@ class PictureCache:
                 if where != part:
                     found.append((twin, item.name))
         return found
-
-
-def check_boxes(item: Sample, place: Placement) -> None:
-    """See that a picture's boxes touch it; a box may reach over the border by a pixel's rounding.
-
-    Raises:
-        DataError: A box lies outside its picture, or reaches over its border.
-    """
-    if len(item.boxes):
-        low, high = item.boxes[:, :2].min(), (item.boxes[:, 2:] - [place.width, place.height]).max()
-        if low < -BOX_SLACK or high > BOX_SLACK:
-            raise DataError(
-                f"{item.name}: box {item.boxes.round(1).tolist()} [x0, y0, x1, y1] leaves its "
-                f"picture of {place.width} x {place.height} pixels"
-            )
 
 
 def take_room(path: Path) -> None:

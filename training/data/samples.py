@@ -6,6 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from training.errors import DataError
+
+BOX_SLACK = 1.0  # pixels that rounding may put a box over the border
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
@@ -52,3 +56,24 @@ def scale_boxes(boxes: np.ndarray, scale: float) -> np.ndarray:
     """Scale boxes [x0, y0, x1, y1] (M, 4) about their own centers."""
     centers = np.tile((boxes[:, :2] + boxes[:, 2:]) / 2, 2)
     return centers + (boxes - centers) * scale
+
+
+def check_boxes(name: str, boxes: np.ndarray, width: int, height: int) -> None:
+    """See that boxes lie in their picture; one may reach over the border by a pixel's rounding.
+
+    Args:
+        name: Of the picture.
+        boxes: [x0, y0, x1, y1] in its pixels, (M, 4).
+        width: Its columns.
+        height: Its rows.
+
+    Raises:
+        DataError: A box lies outside its picture, or reaches over its border.
+    """
+    if len(boxes):
+        low, high = boxes[:, :2].min(), (boxes[:, 2:] - [width, height]).max()
+        if low < -BOX_SLACK or high > BOX_SLACK:
+            raise DataError(
+                f"{name}: box {boxes.round(1).tolist()} [x0, y0, x1, y1] leaves its picture of "
+                f"{width} x {height} pixels"
+            )
