@@ -161,9 +161,11 @@ def compare(
     """Compare two models on the same pictures: paired bootstrap over groups, McNemar's test."""
     from training.compare import compare as compare_results
     from training.compare import comparison_markdown
+    from training.files import complete
     from training.report import read_predictions
 
     compared = compare_results(read_predictions(first), read_predictions(second))
     if out:
-        out.write_text(json.dumps(compared, indent=1) + "\n", encoding="utf-8")
+        with complete(out) as part:
+            part.write_text(json.dumps(compared, indent=1) + "\n", encoding="utf-8")
     typer.echo(comparison_markdown(compared))

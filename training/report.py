@@ -15,12 +15,13 @@ from training.data.tables import read_rows
 from training.errors import DataError
 from training.evaluate import AttentionFigures, Results
 from training.figures_page import markdown
+from training.files import complete
 
 ATTENTION = tuple(AttentionFigures.__dataclass_fields__)
 
 
 def write_report(results: Results, measured: dict[str, Any], folder: Path) -> None:
-    """Write an evaluation into a folder.
+    """Write an evaluation into a folder, each file complete or not at all.
 
     Args:
         results: What the model said, picture by picture.
@@ -28,8 +29,9 @@ def write_report(results: Results, measured: dict[str, Any], folder: Path) -> No
         folder: Where to; made if it is not there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "figures.json").write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    (folder / "figures.md").write_text(markdown(measured), encoding="utf-8")
+    with complete(folder / "figures.json") as data, complete(folder / "figures.md") as page:
+        data.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+        page.write_text(markdown(measured), encoding="utf-8")
     write_predictions(results, folder / "predictions.csv")
     plot_confusion(measured, results.labels, folder / "confusion.png")
     plot_reliability(measured, folder / "reliability.png")
@@ -38,7 +40,7 @@ def write_report(results: Results, measured: dict[str, Any], folder: Path) -> No
 
 def write_predictions(results: Results, path: Path) -> None:
     """One row a picture: image, group, truth, p_LABEL…, and where attention falls if known."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with complete(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         scores = [f"p_{label}" for label in results.labels]
         writer.writerow(["image", "group", "truth", *scores, *ATTENTION])
@@ -140,10 +142,9 @@ def plot_roc(results: Results, path: Path) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as its suffix says; an SVG is the same file for the same figure."""
+    """Write a figure as its suffix says, complete or not at all; an SVG is the same each time."""
     figure.tight_layout()
-    if path.suffix != ".svg":
-        figure.savefig(path, dpi=90)
-        return
-    with rc_context({"svg.hashsalt": "care"}):  # and no date
-        figure.savefig(path, metadata={"Date": None})
+    kind = path.suffix.removeprefix(".")
+    options: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {"dpi": 90}
+    with complete(path) as part, rc_context({"svg.hashsalt": "care"}):
+        figure.savefig(part, format=kind, **options)

@@ -1,6 +1,7 @@
 """Where attention falls, intervals, reports on disk, and two models compared."""
 
 import json
+import resource
 from dataclasses import replace
 from math import comb
 from pathlib import Path
@@ -197,6 +198,26 @@ def test_a_report_is_read_back_as_it_was_written(tmp_path):
     np.testing.assert_array_equal(back.truth, told.truth)
     np.testing.assert_array_equal(back.groups, told.groups)
     np.testing.assert_allclose(back.probabilities, told.probabilities, atol=1e-8)
+
+
+@pytest.mark.parametrize("room", [100, 9000])
+def test_a_report_that_finds_no_room_is_said_and_leaves_what_was_there(tmp_path, room):
+    told = results(np.random.default_rng(1), 40, attention=True)
+    measured = figures(told, resamples=20)
+    write_report(told, measured, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert any(len(content) > room for content in before.values())
+
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, usual[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            write_report(told, measured, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+
+    assert Path(caught.value.filename) in before
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_better_model_is_told_from_a_worse_one_whatever_the_order_of_rows():
