@@ -499,7 +499,8 @@ def test_a_plan_adds_up(data, tmp_path, steady):
     assert found.seconds == pytest.approx(firsts * 3 * 10 + 16 * 5 * 10 + 16 * looked * 0.25)
     assert str(found).endswith(
         f"16 cells: 0 done, 16 to do with 8 first stages among them; "
-        f"{plan.duration(found.seconds)} at most, as stages may stop early"
+        f"{plan.duration(found.seconds)}, less where a stage stops early, "
+        "and some seconds a cell to start and to write"
     )
     assert not (tmp_path / "results").exists()
     assert not (tmp_path / "work").exists()

@@ -50,8 +50,8 @@ class Step:
     Attributes:
         trial: Which.
         done: Whether its result is there.
-        stages: Seconds that each of its stages will take at most; without those that are there, or
-            that another trial before it makes.
+        stages: Seconds that each of its stages will take if none stops early; without those that
+            are there, or that another trial before it makes.
         look: Those of the measurement.
     """
 
@@ -80,7 +80,7 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """All that is to do, at most."""
+        """All that is to do, if no stage stops early; to start and to write not counted."""
         return sum(step.seconds for step in self.steps)
 
     def __str__(self) -> str:
@@ -101,7 +101,8 @@ class Plan:
         first = sum("stage1" in step.stages for step in self.steps)
         lines.append(
             f"{len(self.steps)} cells: {done} done, {len(self.steps) - done} to do with {first} "
-            f"first stages among them; {duration(self.seconds)} at most, as stages may stop early"
+            f"first stages among them; {duration(self.seconds)}, less where a stage stops early, "
+            "and some seconds a cell to start and to write"
         )
         return "\n".join(lines)
 
