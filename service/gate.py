@@ -79,7 +79,7 @@ def _is_open(path: str) -> bool:
 
 def _shown(authorization: str) -> bytes:
     scheme, _, credentials = authorization.partition(" ")
-    credentials = credentials.strip()
+    credentials = credentials.strip(" \t")  # no more: NBSP is the last byte of an à
     if scheme.lower() == "bearer":
         return credentials.encode("latin-1")  # as the header's bytes were read
     if scheme.lower() == "basic":

@@ -11,7 +11,7 @@ from tests.service.pictures import film, png, square
 
 PICTURE = png(square(100, 120, 20, 30))
 WARD, LAB = "ward-7-key-0123456789", "lab-key-9876543210abc"
-OTHER = "schlüssel:0123456789"
+OTHER = "schlüssel:0123456789-à"
 KEYS = f"ward:{WARD},lab:{LAB},other:{OTHER}"
 VIEWER = "https://viewer.example.org"
 
