@@ -106,13 +106,15 @@ def show(
     """Compare made boxes with drawn ones, and draw the sheet, as far as wanted."""
     if drawn:
         from training.boxes.report import compare_boxes, markdown, report
+        from training.files import complete
 
         compared = [compare_boxes(one, drawn, samples, leave_out=leave_out) for one in made]
         typer.echo(markdown(compared))
         if report_to:
             command = shlex.join(["care", *sys.argv[1:]])
             report_to.parent.mkdir(parents=True, exist_ok=True)
-            report_to.write_text(report(compared, drawn, command), encoding="utf-8")
+            with complete(report_to) as part:
+                part.write_text(report(compared, drawn, command), encoding="utf-8")
     if sheet:
         from training.boxes.sheet import write_sheet
 

@@ -16,7 +16,9 @@ from imaging.preprocessing import Placement
 from models.heatmap import heatmap
 from training.data.cache import PictureCache
 from training.data.samples import Sample, SampleList
+from training.files import complete
 from training.network import Network
+from training.report import save_figure
 
 SHEET_PICTURES = 12
 NOT_LOSSES = ("epoch", "validation_mca")
@@ -62,7 +64,8 @@ class RunLog:
 
     def sheet(self, picture: np.ndarray, epoch: int) -> None:
         """A sheet of overlays, uint8 RGB (H, W, 3)."""
-        self.path.with_name(f"{self.stage}.attention-{epoch:03d}.png").write_bytes(encode(picture))
+        with complete(self.path.with_name(f"{self.stage}.attention-{epoch:03d}.png")) as part:
+            part.write_bytes(encode(picture))
         self.board.add_image("attention", picture, epoch, dataformats="HWC")
 
     def close(self) -> None:
@@ -144,5 +147,4 @@ def plot_curves(history: Sequence[Mapping[str, Any]], path: Path, title: str) ->
     left.legend()
     right.plot(epochs, [row.get("validation_mca", np.nan) for row in history])
     right.set(xlabel="epoch", ylabel="validation mean class accuracy", ylim=(0, 1))
-    figure.tight_layout()
-    figure.savefig(path, dpi=90)
+    save_figure(figure, path)
