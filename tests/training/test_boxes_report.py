@@ -203,10 +203,12 @@ def test_a_picture_that_cannot_be_compared_is_named(samples, made, drawn, tmp_pa
 
 @pytest.mark.parametrize("outside", ["drawn", "made"])
 def test_a_box_outside_its_picture_cannot_be_compared(samples, made, drawn, outside):
-    with {"drawn": drawn, "made": made}[outside].open("a") as file:
+    path = {"drawn": drawn, "made": made}[outside]
+    with path.open("a") as file:
         file.write("a.png,15,0,10,5\n")  # x0, y0, x1, y1 where w and h are expected
 
-    with pytest.raises(DataError, match=r"a\.png: box .* leaves its picture of 20 x 10 pixels"):
+    words = rf"^{path.name}: a\.png: box .* leaves its picture of 20 x 10 pixels"
+    with pytest.raises(DataError, match=words):
         compare_boxes(made, drawn, samples)
 
 

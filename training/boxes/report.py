@@ -79,8 +79,9 @@ def compare_boxes(
     for item in chosen.samples:
         facts = facts_of(item)
         size = facts.width * facts.height
-        for boxes in (found.boxes, wanted):
-            check_boxes(item.name, boxes[item.name], facts.width, facts.height)
+        for path, boxes in ((made, found.boxes), (drawn, wanted)):
+            name = f"{path.name}: {item.name}"
+            check_boxes(name, boxes[item.name], facts.width, facts.height)
         fits[item.name] = fit_of(found.boxes[item.name], wanted[item.name], size)
     names = tuple(sorted(fits))
     return Comparison(
