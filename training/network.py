@@ -95,7 +95,8 @@ def _squeezenet_head(network: Any) -> nn.Sequential:
     """Its 1 x 1 convolution, then average, as the linear layer of the average that it equals.
 
     The ReLU between the two is left out: it would keep every class score from falling below zero,
-    and a class below zero everywhere from learning.
+    and a class below zero everywhere from learning. The dropout before them falls on the average:
+    on whole channels, where torchvision drops single cells.
     """
     dropout, convolution, _, _ = network.classifier
     return nn.Sequential(dropout, nn.Linear(convolution.in_channels, convolution.out_channels))
@@ -368,7 +369,7 @@ def build_network(
         gate: Put a `SpatialGate` behind the features, new unless the weights bring one; without,
             one that they bring is left out.
         weights: "none"; a torchvision name such as "IMAGENET1K_V1"; or the path of a state dict
-            (.pth, .safetensors) of the torchvision network or of such a `Network`.
+            (.pth, .pt, .safetensors) of the torchvision network or of such a `Network`.
 
     Raises:
         ConfigError: Unknown or unsupported backbone, or weights that do not fit it.
@@ -484,7 +485,7 @@ def load_state(path: Path) -> dict[str, Tensor]:
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise ConfigError(
                 f"weights {path}: not a state dict, {name!r} is no tensor; where a checkpoint "
-                "holds more than one, save that alone"
+                "holds more than that, save the state dict alone"
             )
     return state
 
