@@ -22,7 +22,7 @@ MAX_OPTION_BYTES = 1000
 AS_IT_IS = {"Content-Encoding": {"", "identity"}, "Transfer-Encoding": {"", "chunked"}}
 """What the fields of the head may say of a body that is sent as it is."""
 
-BYTES_AS_THEY_ARE = {b"binary", b"8bit", b"7bit"}
+BYTES_AS_THEY_ARE = {b"", b"binary", b"8bit", b"7bit"}
 """Of a part's Content-Transfer-Encoding (RFC 2045, section 6.2)."""
 
 

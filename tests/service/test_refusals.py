@@ -182,7 +182,7 @@ def test_a_part_that_is_not_sent_as_it_is_is_refused_as_such(client, which, enco
     assert "Content-Transfer-Encoding" in refused(post(client, body), 415, "unsupported")
 
 
-@pytest.mark.parametrize("encoding", [b"binary", b"8bit ", b"7BIT"])
+@pytest.mark.parametrize("encoding", [b"binary", b"8bit ", b"7BIT", b""])
 def test_a_part_that_is_said_to_be_as_it_is_is_read(client, encoding):
     said = b"--edge\r\nContent-Transfer-Encoding: " + encoding + b"\r\n"
 
