@@ -40,7 +40,7 @@ from training.run_folder import Progress, load_progress, save_progress, save_wei
 from training.stages import (
     Stage,
     check,
-    check_boxes,
+    check_attention,
     check_lists,
     network_of,
     preprocessing_of,
@@ -79,7 +79,7 @@ def train(
     stages = stages_of(run)
     stages = stages[: [stage.name for stage in stages].index(until) + 1] if until else stages
     check_lists(run, stages, parts["train"])
-    check_boxes(stages, parts["train"])
+    check_attention(stages, parts["train"])
     for stage in stages:  # decoded here, once, and not by each of several processes
         pictures = PictureCache.open(samples, preprocessing_of(run, stage), cache)
     if look_for_twins:

@@ -459,7 +459,7 @@ def _load(
             )
     missing, unknown = network.load_state_dict(state, strict=False)
     told = [
-        f"{len(names)} entries are {what}, {names[0]} first"
+        f"{names[0]} is {what}" + (f", and {len(names) - 1} more" if names[1:] else "")
         for names, what in ((missing, "missing"), (unknown, "not of this network"))
         if names
     ]

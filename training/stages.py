@@ -147,7 +147,7 @@ def check_lists(run: TrainingRun, stages: Sequence[Stage], train_list: SampleLis
         stage.method_type.check_data(run, train_list, batches.batch)
 
 
-def check_boxes(stages: Sequence[Stage], train_list: SampleList) -> None:
+def check_attention(stages: Sequence[Stage], train_list: SampleList) -> None:
     """See that the attention loss of a run's stages has boxes to learn from.
 
     Apart from `check_lists`, for a grid is checked before it makes its boxes.

@@ -242,11 +242,11 @@ def test_a_label_can_count_as_another(manifest):
 
 BOX_MISTAKES = {
     "image,x,y,w,h\n8.png,1,2,3,4\n": r"boxes\.csv: boxes for 8\.png, which is not listed",
-    "image,x,y,w,h\n1.png,1,2,0,4\n": r"boxes\.csv, line 2: w and h must be above 0, found 0\.0",
+    "image,x,y,w,h\n1.png,1,2,0,4\n": r"boxes\.csv, line 2: .*, w and h above 0; found 0\.0",
     "image,x,y,w,h\n1.png,1,nan,3,4\n": r"boxes\.csv, line 2: .* found 3\.0 x 4\.0 at 1\.0, nan",
     "image,x,y,w,h\n1.png,.5,.5,.4,.8\n3.png,.9,.5,.2,1\n": r"boxes\.csv: no .* expected pixels",
     "image,x,y,w,h\n1.png,1,2,3,4\n1.png,1,two,3,4\n": r"boxes\.csv, line 3: .* must be numbers",
-    "image,x,y,w,h\n\n\n1.png,1,2,0,4\n": r"boxes\.csv, line 4: w and h must be above 0",
+    "image,x,y,w,h\n\n\n1.png,1,2,0,4\n": r"boxes\.csv, line 4: .*, w and h above 0",
     "image,x,y,w\n1.png,1,2,3\n": r"boxes\.csv: no column h",
     "image,x,y,w,h\n1.png,1,5,2,5,3,5,4,5\n": r"boxes\.csv, line 2: .* numbers with a point",
 }
@@ -454,7 +454,7 @@ def test_a_mistake_in_isic_2018_is_named(isic, file, old, new, words):
     [
         ("stage_2_detailed_class_info.csv", "b,Lung Opacity", "b,Normal", "b has two classes"),
         ("stage_2_train_labels.csv", "c,,,,,0", "d,,,,,0", "line 5: a film without class"),
-        ("stage_2_train_labels.csv", "b,5,6,10", "b,5,6,-10", "line 3: w and h must be above 0"),
+        ("stage_2_train_labels.csv", "b,5,6,10", "b,5,6,-10", "line 3: .*, w and h above 0"),
         ("stage_2_train_labels.csv", "b,5,6", "b,5,", "line 3: x, y, w, h must be numbers"),
         ("stage_2_train_labels.csv", "width", "breadth", "no column width"),
         ("stage_2_detailed_class_info.csv", "a,Normal", "e,Normal", "a film without class"),

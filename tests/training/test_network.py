@@ -269,14 +269,17 @@ def test_weights_that_are_no_state_dict_are_named(tmp_path, content):
         (lambda state: {}, "not a state dict"),
         (
             lambda state: {f"module.{name}": value for name, value in state.items()},
-            "102 entries are missing, conv1.weight first; 122 entries are not of this network, "
-            "module.conv1.weight first",
+            "conv1.weight is missing, and 101 more; "
+            "module.conv1.weight is not of this network, and 121 more",
         ),
         (
             lambda state: state | {"conv1.weight": state["conv1.weight"][:, :1]},
             r"conv1.weight has the shape \[64, 1, 7, 7\], expected \[64, 3, 7, 7\]",
         ),
-        (lambda state: state | {"head.0.weight": state["fc.weight"]}, r"features\.0\.weight first"),
+        (
+            lambda state: state | {"head.0.weight": state["fc.weight"]},
+            r"features\.0\.weight is missing",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_are_told_in_a_line(tmp_path, change, words):

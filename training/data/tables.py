@@ -121,5 +121,7 @@ def box_of(where: str, *numbers: str) -> list[float]:
     except ValueError as error:
         raise DataError(f"{where}: x, y, w, h must be numbers, found {numbers}") from error
     if not (w > 0 and h > 0 and np.isfinite([x, y, w, h]).all()):
-        raise DataError(f"{where}: w and h must be above 0, found {w} x {h} at {x}, {y}")
+        raise DataError(
+            f"{where}: x, y, w, h must be finite, w and h above 0; found {w} x {h} at {x}, {y}"
+        )
     return [x, y, x + w, y + h]
