@@ -102,6 +102,13 @@ def _squeezenet_head(network: Any) -> nn.Sequential:
     return nn.Sequential(dropout, nn.Linear(convolution.in_channels, convolution.out_channels))
 
 
+_FLATTENED = Family(
+    lambda network: network.features,
+    lambda network: network.classifier,
+    pooled=False,
+    input_size=224,  # where their pooling, which is left out, does nothing
+)
+
 FAMILIES: dict[str, Family] = {
     "resnet": Family(_resnet_features, lambda network: nn.Sequential(network.fc)),
     "resnext": Family(_resnet_features, lambda network: nn.Sequential(network.fc)),
@@ -112,18 +119,8 @@ FAMILIES: dict[str, Family] = {
     "mobilenet": Family(lambda network: network.features, lambda network: network.classifier),
     "efficientnet": Family(lambda network: network.features, lambda network: network.classifier),
     "convnext": Family(lambda network: network.features, _convnext_head),
-    "vgg": Family(
-        lambda network: network.features,
-        lambda network: network.classifier,
-        pooled=False,
-        input_size=224,
-    ),
-    "alexnet": Family(
-        lambda network: network.features,
-        lambda network: network.classifier,
-        pooled=False,
-        input_size=224,
-    ),
+    "vgg": _FLATTENED,
+    "alexnet": _FLATTENED,
     "squeezenet": Family(lambda network: network.features, _squeezenet_head),
     "regnet": Family(
         lambda network: nn.Sequential(network.stem, *network.trunk_output),

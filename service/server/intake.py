@@ -192,10 +192,10 @@ class Http(HttpToolsProtocol):
             raise httptools.HttpParserError  # RFC 9112, section 3.2
         if is_old:
             self.expect_100_continue = False  # RFC 9110, section 10.1.1
-        if not self.url.startswith(b"/") and not (address := httptools.parse_url(self.url)).path:
-            self.url = b"/"  # of a whole address, RFC 9110, section 4.2.3
-            if address.query:
-                self.url += b"?" + address.query
+        if not self.url.startswith(b"/"):  # a whole address, RFC 9110, section 4.2.3
+            address = httptools.parse_url(self.url)
+            if not address.path:
+                self.url = b"/?" + (address.query or b"")
         self.taker, self._left = None, 0
         super().on_headers_complete()
         if self.cycle is not None and self.cycle.scope is self.scope:

@@ -89,6 +89,17 @@ def made_up(count: int, seed: int = 0) -> list[Row]:
     return [filled(row, columns(LABELS)) for row in rows]
 
 
+def a_run(table: str, *, worked: int) -> Ran:
+    return Ran(
+        sources=["films"],
+        table=table,
+        names=False,
+        started=datetime.now(UTC),
+        worked=worked,
+        engine=nobody,
+    )
+
+
 @pytest.fixture
 def gathered(tmp_path: Path, page: Path) -> tuple[pd.DataFrame, Path]:
     """A table of made-up rows as pandas reads it, and the page of them."""
@@ -101,14 +112,7 @@ def gathered(tmp_path: Path, page: Path) -> tuple[pd.DataFrame, Path]:
             write(row)
             counts.add(row)
             statistics.add(number, File(row["file"], "gone"), row)
-    ran = Ran(
-        sources=["films"],
-        table="t.parquet",
-        names=False,
-        started=datetime.now(UTC),
-        worked=3000,
-        engine=nobody,
-    )
+    ran = a_run("t.parquet", worked=3000)
     write_page(page, tmp_path / "drawn", counts, statistics, ran, job, card)
     table = pd.read_parquet(tmp_path / "t.parquet")
     table["row"] = range(1, len(table) + 1)
@@ -219,15 +223,8 @@ def test_of_more_reasons_than_are_shown_the_rest_is_counted_together(
         }
         counts.add(row)
         statistics.add(number, File("f", "f"), row)
-    ran = Ran(
-        sources=["f"],
-        table="t.csv",
-        names=False,
-        started=datetime.now(UTC),
-        worked=1,
-        engine=nobody,
-    )
 
+    ran = a_run("t.csv", worked=SHOWN_REASONS + 5)
     write_page(page, tmp_path / "drawn", counts, statistics, ran, job, card)
 
     said = words(part(page, "code-unreadable"))
