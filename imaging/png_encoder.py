@@ -12,6 +12,9 @@ UP = 2
 def encode_png(picture: np.ndarray) -> bytes:
     """Encode a picture: its pixels and nothing else.
 
+    The same pixels may be packed into other bytes another time: which repetitions ISA-L finds
+    hangs on what its memory held before. To compare two pictures, decode them.
+
     Args:
         picture: uint8, gray (H, W) or RGB (H, W, 3).
     """

@@ -112,8 +112,17 @@ def object_identity(info: Any) -> str:
     return f"{info.size}-{changed}"
 
 
+def _archive(path: str, identity: str) -> zipfile.ZipFile:
+    """An archive; opened anew for each member as long as it might change unseen."""
+    return _kept_archive(path, identity) if identity else _opened_archive(path)
+
+
 @functools.lru_cache(maxsize=1)
-def _archive(path: str, _identity: str) -> zipfile.ZipFile:
+def _kept_archive(path: str, _identity: str) -> zipfile.ZipFile:
+    return _opened_archive(path)
+
+
+def _opened_archive(path: str) -> zipfile.ZipFile:
     return zipfile.ZipFile(Remote(path).open() if is_remote(path) else path)
 
 

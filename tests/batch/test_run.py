@@ -16,6 +16,7 @@ from pyarrow import parquet
 from models.card import Accepts
 from models.errors import BrokenModel, ModelNotFound
 from service.batch.errors import BatchError
+from service.batch.files import File, read
 from service.batch.job import Job, columns
 from service.batch.local import Local
 from service.batch.table import read_table
@@ -417,6 +418,16 @@ def test_an_archive_that_was_written_anew_is_read_anew(job: Job, tmp_path: Path,
 
         assert {row["status"] for row in read_rows(out)} == {"ok"}
         assert len({row["sha256"] for row in read_rows(out)}) == count
+
+
+def test_an_archive_that_might_have_changed_unseen_is_opened_anew(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("service.batch.files.FINE_TICK", 10**15)
+    archive = tmp_path / "films.zip"
+    for content in (b"former", b"latter, and longer"):
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr("film", content)
+
+        assert read(File("film", str(archive), "film")) == content
 
 
 def test_a_file_named_twice_is_a_row_once(films: Path, job: Job, out: Path, monkeypatch):
