@@ -13,7 +13,7 @@ from imaging.image import ImageFile, MedicalImage
 from imaging.photo import looks_like_photo, open_photo
 from imaging.tiff import looks_like_tiff, open_tiff
 
-READING_VERSION = 1
+READING_VERSION = 2
 """Goes up when some file is read to other pixels than before: pictures kept of files are stale."""
 
 # Beyond this a path is not read into memory; whole-slide scans come in such files.

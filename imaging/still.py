@@ -97,7 +97,7 @@ def _decode(
     if transparent is not None:
         pixels[pixels == transparent] = 0  # over black, as `_over_black` lays the others
     if pixels.dtype == np.uint16:
-        pixels = cv2.convertScaleAbs(pixels, alpha=1 / 257)
+        pixels = cv2.convertScaleAbs(pixels, alpha=255 / _white(pixels))
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
     if pixels.ndim == 3:
@@ -108,6 +108,19 @@ def _decode(
         if alpha is not None:
             pixels = _over_black(pixels, alpha)
     return UPRIGHT[orientation](pixels) if orientation in UPRIGHT else pixels
+
+
+def _white(pixels: np.ndarray) -> int:
+    """Which of 16-bit numbers means white.
+
+    Who turns a film into a PNG or TIFF often leaves a detector's 8, 10 or 12 bits as they are. As
+    a part of 16 bits that is black to the eye and to a model, so gray that uses no more is of
+    these; a picture that is all but black either way loses nothing by it.
+    """
+    if pixels.ndim == 3 and pixels.shape[2] > 1:
+        return 0xFFFF
+    bits = int(pixels.max()).bit_length()
+    return (1 << next(held for held in (8, 10, 12, 16) if bits <= held)) - 1
 
 
 def _over_black(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -79,6 +79,25 @@ def test_a_16_bit_png_is_scaled_by_257_and_rounded():
     )
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12])
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_gray_that_a_program_left_in_a_detectors_bits_is_as_bright_as_the_film(bits, suffix):
+    film = make_film(bits=bits).astype(np.uint16)
+    film[0, 0] = (1 << bits) - 1
+    stored = cv2.imencode(suffix, film)[1].tobytes()
+
+    expected = np.rint(film * 255.0 / ((1 << bits) - 1)).astype(np.uint8)
+    np.testing.assert_array_equal(read_image(stored).pixels, expected)
+
+
+def test_gray_of_more_than_a_detectors_bits_and_dark_colors_are_taken_as_they_are():
+    film = np.array([[0, 4096, 1000]], np.uint16)
+    color = np.array([[[0, 100, 4000]]], np.uint16)
+
+    assert read_image(as_png(film)).pixels.tolist() == [[0, 16, 4]]
+    assert read_image(as_png(color)).pixels.tolist() == [[[0, 0, 16]]]
+
+
 def test_transparent_pixels_lie_over_black():
     picture = np.full((2, 3, 4), 200, np.uint8)
     picture[..., 3] = [[0, 128, 255]] * 2
