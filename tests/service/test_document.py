@@ -109,20 +109,20 @@ proper = requests_from(narrowed(), GenerationMode.POSITIVE).parametrize()
 
 
 @anything
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 def test_whatever_is_sent_is_answered_as_the_document_says(case, server):
     sent(case, server)
 
 
 @pytest.mark.long
 @anything
-@settings(max_examples=1000, deadline=None, derandomize=True)
+@settings(max_examples=1000)
 def test_more_of_it_is_answered_as_the_document_says(case, server):
     sent(case, server)
 
 
 @proper
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 def test_what_the_document_allows_is_answered(case, server):
     answer = case.call_and_validate(base_url=server.url)
     if case.method == case.operation.method.upper():
@@ -130,7 +130,7 @@ def test_what_the_document_allows_is_answered(case, server):
 
 
 @given(path=st.text(max_size=30), method=st.sampled_from(["GET", "POST", "PUT", "DELETE"]))
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_whatever_is_asked_for_elsewhere_is_refused_in_the_envelope(server, path, method):
     answer = httpx.request(method, f"{server.url}/nowhere/{quote(path)}")
 

@@ -61,7 +61,7 @@ contents = st.lists(st.sampled_from(pieces) | st.binary(max_size=40), max_size=3
 cuts = st.lists(st.integers(min_value=0, max_value=2000), max_size=20)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(content=contents, cuts=cuts)
 # The parser gives back as many bytes as it keeps: within a delimiter, and behind one.
 @example(content=b"\r\r\r\r\r\n--\r\n--\r\n--e\0\0\0\0\r\r", cuts=[93, 94, 255])
@@ -72,7 +72,7 @@ def test_a_file_is_what_the_parser_takes_for_it(content, cuts):
     assert found(body, cuts, Parts) == found(body, cuts, ByParser)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(content=st.binary(min_size=1, max_size=500), cuts=cuts)
 def test_the_file_is_what_was_sent(content, cuts):
     parts = read(BEFORE + content + DELIMITER + AFTER, cuts)
@@ -81,7 +81,7 @@ def test_the_file_is_what_was_sent(content, cuts):
     assert parts.texts == {"model": "skin"}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(cuts=cuts)
 def test_a_second_file_is_never_taken_for_the_end_of_the_first(cuts):
     body = BEFORE + b"one" * 99 + DELIMITER + BEFORE[len(DELIMITER) - 2 :] + b"two" * 99
