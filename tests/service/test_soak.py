@@ -1,11 +1,17 @@
 """A short run of tests/soak; `python -m tests.soak` is the long one, and watches memory too."""
 
+import base64
+import json
+
+import numpy as np
 import pytest
 
+from imaging.overlay import encode
 from models.store import shipped_models
+from tests.factories import as_png
 from tests.soak.__main__ import left_over
 from tests.soak.clients import ask_all, judged
-from tests.soak.questions import Question, bad, chosen, good
+from tests.soak.questions import Question, bad, chosen, comparable, good
 from tests.soak.watch import Held, at_rest, grown
 
 
@@ -51,6 +57,22 @@ def test_a_soak_notices_a_wrong_answer(status, body):
 
     assert judged(question, 200, kind, b'{"probability": 0.5, "request_id": "a"}') == ("", "")
     assert judged(question, status, kind, body)[1]
+
+
+def test_a_soak_notices_another_picture_and_not_other_bytes_of_the_same():
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 8), np.uint8)
+    one, packed_otherwise = as_png(pixels), encode(pixels)
+    assert one != packed_otherwise
+
+    for within, kind in (
+        (bytes, "image/png"),
+        (lambda png: json.dumps([base64.b64encode(png).decode()]).encode(), "application/json"),
+    ):
+        answer = comparable(kind, within(one))
+        assert comparable(kind, within(packed_otherwise)) == answer
+        assert comparable(kind, within(as_png(pixels + 1))) != answer
+        assert comparable(kind, within(as_png(pixels.reshape(8, 9)))) != answer
+        assert comparable(kind, within(one[:60])) != answer
 
 
 def test_a_soak_notices_memory_that_grows():

@@ -4,7 +4,9 @@ Good answers are worked out beforehand, by the service in this process, one at a
 probabilities among them once more by the models alone.
 """
 
+import base64
 import dataclasses
+import hashlib
 import itertools
 import json
 import random
@@ -15,6 +17,7 @@ from typing import Literal
 
 import cv2
 import httpx
+import numpy as np
 from pydicom.uid import JPEG2000Lossless, RLELossless, VLPhotographicImageStorage
 from starlette.testclient import TestClient
 
@@ -36,6 +39,9 @@ OVERLAYS = (
     {"output": "json"},
     {"output": "layers", "max_side": "512"},
 )
+
+PNG = b"\x89PNG\r\n\x1a\n"
+PNG_IN_BASE64 = "iVBORw0KGgo"
 
 WINDOW = {"window_center": "1500", "window_width": "2000"}
 
@@ -65,8 +71,8 @@ class Question:
     Attributes:
         call: What is asked for, in the report's words.
         status: HTTP status expected.
-        answer: JSON without the ids of requests, or the bytes of a picture; None where it is
-            different each time, or nobody waits for it.
+        answer: JSON without the ids of requests, or the content of a picture, as `comparable`
+            has it; None where it is different each time, or nobody waits for it.
         code: Expected error code.
     """
 
@@ -211,15 +217,27 @@ def answered(reference: TestClient, question: Question) -> Question:
 
 def comparable(kind: str, body: bytes) -> object:
     """An answer without what differs each time."""
-    return _without_ids(json.loads(body)) if kind == "application/json" else body
+    if kind == "application/json":
+        return _comparable(json.loads(body))
+    return _shown(body)
 
 
-def _without_ids(value: object) -> object:
+def _comparable(value: object) -> object:
     if isinstance(value, dict):
-        return {name: _without_ids(one) for name, one in value.items() if name != "request_id"}
+        return {name: _comparable(one) for name, one in value.items() if name != "request_id"}
     if isinstance(value, list):
-        return [_without_ids(one) for one in value]
+        return [_comparable(one) for one in value]
+    if isinstance(value, str) and value.startswith(PNG_IN_BASE64):
+        return _shown(base64.b64decode(value))
     return value
+
+
+def _shown(body: bytes) -> object:
+    """Of a PNG size and pixels: they may be packed into other bytes another time."""
+    if not body.startswith(PNG):
+        return body
+    pixels = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_UNCHANGED)
+    return body if pixels is None else (pixels.shape, hashlib.sha256(pixels).hexdigest())
 
 
 def check(picture: Picture, question: Question, models: Path) -> None:
