@@ -14,6 +14,8 @@ import httpx
 import psutil
 from starlette.testclient import TestClient
 
+from tests import patient
+
 ROOT = Path(__file__).parents[1]
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
@@ -72,7 +74,7 @@ class Server:
 
     def wait(self) -> None:
         """Wait until it answers health checks, ready or not."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + patient.SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
                 httpx.get(f"{self.url}/healthz").raise_for_status()
@@ -86,16 +88,38 @@ class Server:
         """Ask it to end, as an orchestrator does: its first process alone hears of it."""
         self._process.terminate()
 
-    def ended(self, seconds: float) -> int:
+    def ended(self) -> int:
         """Wait for it to end by itself; its exit code."""
-        return self._process.wait(seconds)
+        return self._process.wait(patient.SECONDS)
+
+    def refuses(self) -> bool:
+        """Whether nobody is let in any more."""
+        host, port = self.url.removeprefix("http://").split(":")
+        try:
+            socket.create_connection((host, int(port)), patient.SECONDS).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Its decoders stand still: what they are given, or have, is under way until the end."""
+        decoders = [one for one in self.family if "imaging.isolation" in one.cmdline()]
+        assert decoders, "there are none before the first compressed film"
+        for decoder in decoders:
+            decoder.suspend()
+        try:
+            yield
+        finally:
+            for decoder in decoders:
+                decoder.resume()
 
     def stop(self) -> None:
         """End it and its children, which share its process group."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGTERM)
         try:
-            self._process.wait(20)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

@@ -4,8 +4,14 @@ import io
 
 import cv2
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    DigitalXRayImageStorageForPresentation,
+    ExplicitVRLittleEndian,
+    RLELossless,
+    generate_uid,
+)
 
 
 def square(height: int, width: int, top: int, left: int, side: int = 48) -> np.ndarray:
@@ -48,4 +54,13 @@ def film(pixels: np.ndarray, *, photometric: str = "MONOCHROME2", **attributes: 
         setattr(dataset, name, value)
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def compressed(data: bytes) -> bytes:
+    """The same film with its pixels compressed: a decoder of its own is given it."""
+    dataset = dcmread(io.BytesIO(data))
+    dataset.compress(RLELossless)
+    buffer = io.BytesIO()
+    dataset.save_as(buffer)
     return buffer.getvalue()

@@ -8,21 +8,21 @@ import re
 import socket
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from functools import partial
 from itertools import pairwise
 
-import httpx
-import numpy as np
 import pytest
 import uvicorn
 from starlette.requests import ClientDisconnect, Request
 from uvicorn.server import ServerState
 
 from service.server.intake import Intake, take_body
+from tests import patient
 from tests.server import Server, started
-from tests.service.pictures import film, png, square
+from tests.service.pictures import compressed, film, png, square
 
 FILM = film(square(1000, 1100, 20, 30))
 """Of more than a megabyte: many chunks."""
@@ -36,7 +36,7 @@ class Line:
 
     def __init__(self, server: Server) -> None:
         host, port = server.url.removeprefix("http://").split(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=20)
+        self.socket = socket.create_connection((host, int(port)), patient.SECONDS)
         self._file = self.socket.makefile("rb")
 
     def __enter__(self) -> "Line":
@@ -82,7 +82,7 @@ def top(answer: tuple[int, bytes]) -> dict:
 
 @pytest.fixture(scope="module")
 def expected(server) -> dict:
-    answer = httpx.post(f"{server.url}/classify", files={"image": FILM})
+    answer = patient.post(f"{server.url}/classify", files={"image": FILM})
     return top((answer.status_code, answer.content))
 
 
@@ -259,7 +259,7 @@ def test_no_body_is_run_as_a_request(server, pause):
 
         assert line.answer()[0] == 400
         assert line.ended()
-    wait_for(lambda: server.log.count("Invalid HTTP") > told)
+    patient.until(lambda: server.log.count("Invalid HTTP") > told)
     assert server.log.count("Invalid HTTP") == told + 1
     assert "inner" not in server.log
 
@@ -270,7 +270,7 @@ def test_fields_behind_a_body_are_not_read(server):
         line.send(b"0\r\nX-Request-ID: behind\r\n\r\n")
 
         assert line.answer()[0] == 200
-    wait_for(lambda: server.log.count('"/models"') > 0)
+    patient.until(lambda: server.log.count('"/models"') > 0)
     assert "behind" not in server.log
 
 
@@ -299,23 +299,16 @@ def test_a_head_without_end_is_refused(server, start):
 
 def waiting(server: Server) -> float:
     """How many requests are here and not yet worked on."""
-    metrics = httpx.get(f"{server.url}/metrics").text
+    metrics = patient.get(f"{server.url}/metrics").text
     return float(re.search(r"^care_waiting (\S+)", metrics, re.MULTILINE)[1])
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("sent", [0, 100, 600_000])
 def test_who_leaves_within_a_body_leaves_its_place(server, sent):
     with Line(server) as line:
         line.send(head(), BODY[:sent])
-        wait_for(lambda: waiting(server) == 1)
-    wait_for(lambda: waiting(server) == 0)
+        patient.until(lambda: waiting(server) == 1)
+    patient.until(lambda: waiting(server) == 0)
 
     assert "Traceback" not in server.log
     assert "internal_error" not in server.log
@@ -323,31 +316,41 @@ def test_who_leaves_within_a_body_leaves_its_place(server, sent):
 
 @pytest.mark.parametrize("path", ["/classify", "/classify_batch"])
 def test_nothing_is_worked_out_for_who_has_left(models_folder, tmp_path, path):
-    large = {"image": png(np.zeros((9000, 9000), np.uint8))}
-    with started(models_folder, tmp_path, concurrency=1) as single:
-        with ThreadPoolExecutor(1) as pool:
-            long = {"files": large, "data": {"model": "skin"}, "timeout": 60}
-            busy = pool.submit(httpx.post, f"{single.url}/classify", **long)
-            wait_for(lambda: "care_working 1.0" in httpx.get(f"{single.url}/metrics").text)
+    slow = {"files": {"image": compressed(FILM)}}
+    limits = {"concurrency": 1, "decode_timeout_s": 2 * patient.SECONDS}
+    with started(models_folder, tmp_path, **limits) as single:
+        patient.post(f"{single.url}/classify", **slow)  # the decoder is there from now on
+        with ThreadPoolExecutor(1) as pool, single.standing_still():
+            busy = pool.submit(patient.post, f"{single.url}/classify", **slow)
+            metrics = partial(patient.get, f"{single.url}/metrics")
+            patient.until(lambda: "care_working 1.0" in metrics().text)
             with ExitStack() as clients:
                 for _ in range(3):
                     line = clients.enter_context(Line(single))
                     line.send(head().replace(b"/classify", path.encode()), BODY)
-                wait_for(lambda: waiting(single) == 3)
+                patient.until(lambda: waiting(single) == 3)
             assert not busy.done()
 
         left = f'care_requests_total{{key="-",route="{path}",status="499"}} 3.0'
-        wait_for(lambda: left in httpx.get(f"{single.url}/metrics").text)
-        counted = httpx.get(f"{single.url}/metrics").text
-        assert 'care_stage_seconds_count{stage="read"} 1.0' in counted
+        patient.until(lambda: left in metrics().text)
+        assert busy.result().status_code == 200
+        assert 'care_stage_seconds_count{stage="read"} 2.0' in metrics().text
         assert "internal_error" not in single.log
 
 
 @pytest.fixture(scope="module")
 def hasty(models_folder, tmp_path_factory) -> Iterator[Server]:
-    """A server with little patience and little room."""
+    """A server with little patience."""
     own = tmp_path_factory.mktemp("hasty")
-    with started(models_folder, own, upload_timeout_s=1.5, max_upload_mb=1.5) as running:
+    with started(models_folder, own, upload_timeout_s=1.5) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def small(models_folder, tmp_path_factory) -> Iterator[Server]:
+    """A server with little room; it is ended by the last test that has it."""
+    own = tmp_path_factory.mktemp("small")
+    with started(models_folder, own, max_upload_mb=1.5) as running:
         yield running
 
 
@@ -360,9 +363,9 @@ def test_a_body_that_stops_coming_is_given_up(hasty, sent):
         assert (status, json.loads(content)["error"]["code"]) == (408, "too_slow")
 
 
-def test_a_body_of_unknown_length_is_refused_at_the_limit(hasty):
+def test_a_body_of_unknown_length_is_refused_at_the_limit(small):
     piece = b"%x\r\n%s\r\n" % (100_000, bytes(100_000))
-    with Line(hasty) as line:
+    with Line(small) as line:
         line.send(head("Transfer-Encoding: chunked", length=None))
         line.send(b"%x\r\n%s\r\n" % (len(HEAD), HEAD), *[piece] * 15)
 
@@ -370,25 +373,17 @@ def test_a_body_of_unknown_length_is_refused_at_the_limit(hasty):
         assert (status, json.loads(content)["error"]["code"]) == (413, "too_large")
 
 
-def refuses(server: Server) -> bool:
-    try:
-        Line(server).__exit__()
-    except ConnectionRefusedError:
-        return True
-    return False
-
-
-def test_when_the_end_comes_a_body_under_way_is_answered_and_nobody_else_let_in(hasty, expected):
-    with Line(hasty) as line:
+def test_when_the_end_comes_a_body_under_way_is_answered_and_nobody_else_let_in(small, expected):
+    with Line(small) as line:
         line.send(head(), BODY[:600_000])
-        wait_for(lambda: waiting(hasty) == 1)
-        hasty.terminate()
-        wait_for(lambda: refuses(hasty))
+        patient.until(lambda: waiting(small) == 1)
+        small.terminate()
+        patient.until(small.refuses)
         line.send(BODY[600_000:])
 
         assert top(line.answer()) == expected
         assert line.ended()
-    assert hasty.ended(20) == 0
+    assert small.ended() == 0
 
 
 def test_the_server_takes_bodies_in_this_way():

@@ -6,11 +6,11 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
-import httpx
 import pytest
 from pydantic import ValidationError
 
 from service.settings import Settings
+from tests import patient
 from tests.server import Server, started
 from tests.service.pictures import film, square
 
@@ -31,8 +31,8 @@ class Forward(BaseHTTPRequestHandler):
             return
         path = (self.path.removeprefix(PREFIX) or "/") if self.strips else self.path
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        answer = httpx.request(
-            self.command, self.service + path, content=body, headers=dict(self.headers), timeout=60
+        answer = patient.request(
+            self.command, self.service + path, content=body, headers=dict(self.headers)
         )
         self.send_response(answer.status_code)
         for name, value in answer.headers.items():
@@ -78,15 +78,15 @@ def test_every_kind_of_path_answers_under_the_prefix(address):
     film_of_a_chest = {"image": film(square(200, 160, 20, 30))}
 
     for path in ("/livez", "/readyz", "/metrics", "/models", "/v2/health/ready", "/web/app.js"):
-        assert httpx.get(address + path).status_code == 200, path
-    assert httpx.post(address + "/classify", files=film_of_a_chest).status_code == 200
-    unknown = httpx.get(address + "/nowhere")
+        assert patient.get(address + path).status_code == 200, path
+    assert patient.post(address + "/classify", files=film_of_a_chest).status_code == 200
+    unknown = patient.get(address + "/nowhere")
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "not_found")
 
 
 def test_the_page_finds_what_it_loads_with_and_without_a_slash_at_the_end(address):
     for end in ("", "/"):
-        page = httpx.get(address + end, follow_redirects=True)
+        page = patient.get(address + end, follow_redirects=True)
 
         assert page.status_code == 200
         assert f'src="{PREFIX}/web/app.js"' in page.text
@@ -95,22 +95,22 @@ def test_the_page_finds_what_it_loads_with_and_without_a_slash_at_the_end(addres
 
 
 def test_openapi_names_the_prefix_as_its_server(address, server):
-    assert httpx.get(address + "/openapi.json").json()["servers"] == [{"url": PREFIX}]
-    assert "servers" not in httpx.get(server.url + "/openapi.json").json()
+    assert patient.get(address + "/openapi.json").json()["servers"] == [{"url": PREFIX}]
+    assert "servers" not in patient.get(server.url + "/openapi.json").json()
 
 
 def test_without_proxy_the_service_answers_with_the_prefix_and_without(prefixed):
     for path in ("/models", f"{PREFIX}/models"):
-        assert httpx.get(prefixed.url + path).status_code == 200
-    redirect = httpx.get(prefixed.url + PREFIX)
+        assert patient.get(prefixed.url + path).status_code == 200
+    redirect = patient.get(prefixed.url + PREFIX)
     assert (redirect.status_code, redirect.headers["Location"]) == (307, f"{PREFIX}/")
-    asking = httpx.get(f"{prefixed.url}{PREFIX}?a=%20b&c")
+    asking = patient.get(f"{prefixed.url}{PREFIX}?a=%20b&c")
     assert asking.headers["Location"] == f"{PREFIX}/?a=%20b&c"
-    assert httpx.get(f"{prefixed.url}{PREFIX}less").status_code == 404
+    assert patient.get(f"{prefixed.url}{PREFIX}less").status_code == 404
 
 
 def test_no_prefix_is_taken_off_where_none_is_set(server):
-    assert httpx.get(f"{server.url}{PREFIX}/models").status_code == 404
+    assert patient.get(f"{server.url}{PREFIX}/models").status_code == 404
 
 
 def test_a_slash_at_the_end_of_the_prefix_says_nothing():
