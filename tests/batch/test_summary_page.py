@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.batch.job import Job
+from tests import patient
 from tests.batch.conftest import score, write_picture
 from tests.factories import make_dicom, make_film
 from tests.models_factory import square_model
@@ -54,6 +55,7 @@ def page(browser, summary: Path, request: pytest.FixtureRequest):
     """The page; afterwards it must have asked for nothing and complained of nothing."""
     scheme, width = request.param
     opened = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    opened.set_default_timeout(1000 * patient.SECONDS)
     asked, complaints = [], []
     opened.on("request", lambda request: asked.append(request.url))
     opened.on("pageerror", lambda error: complaints.append(str(error)))

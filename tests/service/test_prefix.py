@@ -127,6 +127,7 @@ def test_a_prefix_that_is_no_path_keeps_the_service_from_starting(path):
 @pytest.mark.parametrize("end", ["", "/"])
 def test_the_page_works_in_a_browser_under_the_prefix(browser, address, end):
     page = browser.new_page()
+    page.set_default_timeout(1000 * patient.SECONDS)
     complaints = []
     page.on("requestfailed", lambda request: complaints.append(request.url))
     page.on("response", lambda answer: answer.status >= 400 and complaints.append(answer.url))

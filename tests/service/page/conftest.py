@@ -1,5 +1,6 @@
 """The page, used in a headless browser as a person would use it."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -7,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests import patient
 from tests.factories import as_bytes, make_dicom
 from tests.service.pictures import png, square
 
@@ -18,6 +20,7 @@ BROKEN = b"this is no picture"
 def watched(browser, url: str, **context: object) -> Iterator:
     """A page opened in a browser; afterwards it must have asked nobody else nor complained."""
     opened = browser.new_context(**context).new_page()
+    opened.set_default_timeout(1000 * patient.SECONDS)
     requests, complaints = [], []
     opened.on("request", lambda request: requests.append(request.url))
     opened.on("pageerror", lambda error: complaints.append(str(error)))
@@ -90,6 +93,26 @@ def answered(page, *files: bytes, model: str = "skin") -> None:
     choose(page, *files or (SKIN,))
     page.wait_for_selector("#answer:visible")
     page.eval_on_selector("#picture", "image => image.decode()")
+    # what is said of the evidence is there at once, its heat a little later
+    page.wait_for_selector(
+        '#evidence:not(:has-text("Shown")), #peak:not(:text-is("0 logits"))', state="attached"
+    )
+
+
+def drawn_anew(page) -> None:
+    """Wait until the service has drawn the picture through the window that is now in force."""
+    page.wait_for_selector('#picture[src^=blob]:not([style*="windowing"])')
+
+
+@contextmanager
+def time_stands_still(page) -> Iterator[Callable[[], None]]:
+    """Whatever the page would do after a while it does when told that one has passed."""
+    # what it has planned so far comes first: the clock to come knows nothing of that
+    page.evaluate("() => new Promise((resolve) => setTimeout(resolve, 500))")
+    page.clock.install()
+    page.clock.pause_at(time.time() + 3600)
+    yield lambda: page.clock.run_for(1000)
+    page.clock.resume()
 
 
 def ramp(**attributes: object) -> bytes:

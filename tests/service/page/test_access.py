@@ -280,12 +280,12 @@ def test_o_opens_the_choice_of_files_and_more_of_them_later(page):
     page.on("filechooser", lambda chooser: choosers.append(chooser))
     page.wait_for_timeout(100)  # the browser learns of the listener beside the keys
 
-    page.keyboard.press("o")
-    page.wait_for_timeout(200)
+    with page.expect_file_chooser():
+        page.keyboard.press("o")
     assert [chooser.is_multiple() for chooser in choosers] == [True]
     choosers[0].set_files({"name": "a", "mimeType": "", "buffer": BROKEN})
     page.wait_for_selector("#error:visible")
-    page.click("#add")
-    page.wait_for_timeout(200)
+    with page.expect_file_chooser():
+        page.click("#add")
 
     assert len(choosers) == 2

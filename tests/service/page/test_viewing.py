@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.service.page.conftest import SKIN, answered, box, middle, seen
+from tests.service.page.conftest import SKIN, answered, box, middle, seen, time_stands_still
 from tests.service.pictures import png, square
 
 
@@ -68,13 +68,26 @@ def test_a_drag_moves_the_picture_with_the_pointer_and_never_out_of_sight(page):
 
 def test_a_double_click_zooms_in_and_out(page):
     answered(page)
-    x, y = middle(page)
+    page.evaluate(
+        """() => {
+            window.ups = [];
+            addEventListener("pointerup", (event) => ups.push(event.timeStamp), true);
+        }"""
+    )
 
-    page.mouse.dblclick(x, y)
+    def double_click() -> None:
+        """One as quick as those of people, though the machine may be slow now and then."""
+        for _ in range(20):
+            page.mouse.dblclick(*middle(page))
+            first, second = page.evaluate("ups.splice(0)")
+            page.wait_for_timeout(400)  # the next click is none of these
+            if second - first < 300:
+                return
+        raise AssertionError("no double click was quick")
+
+    double_click()
     assert page.inner_text("#zoom").endswith("3.0")
-    page.wait_for_timeout(400)
-    page.mouse.dblclick(x, y)
-
+    double_click()
     assert page.inner_text("#zoom") == "fit"
 
 
@@ -134,8 +147,11 @@ def test_a_picture_larger_than_was_sent_is_sharpened_when_looked_at_closely(page
     answered(page, png(fine))
     assert page.eval_on_selector("#picture", "image => image.naturalWidth") == 1024
 
-    for _ in range(6):
-        page.click("#zoom-in")
+    with time_stands_still(page) as a_while_passes:
+        for _ in range(6):
+            page.click("#zoom-in")
+        assert "picture" not in asked  # not while one click follows the other
+        a_while_passes()
 
     page.wait_for_selector("#picture[src^=blob]")
     page.eval_on_selector("#picture", "image => image.decode()")

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from tests.service.page.conftest import SKIN, answered, box, drawn, middle, ramp, seen
+from tests.service.page.conftest import (
+    SKIN,
+    answered,
+    box,
+    drawn,
+    drawn_anew,
+    middle,
+    ramp,
+    seen,
+    time_stands_still,
+)
 
 WINDOW = {"WindowCenter": 1200, "WindowWidth": 800}
 """Values from 800 to 1600 are gray; what is beyond is black or white, and lost in the 8 bits."""
@@ -49,7 +59,7 @@ def test_a_drag_with_the_right_button_shows_what_the_files_window_hides(filmed, 
 
     with filmed.expect_response("**/picture"):
         drag(filmed, 0, 200)
-    filmed.wait_for_selector("#picture[src^=blob]")
+    drawn_anew(filmed)
 
     assert window(filmed) == (1200 + 200 * STEP, 800)
     assert shades(drawn(filmed), 1700, 1950) > 20
@@ -77,16 +87,16 @@ def test_while_dragged_the_picture_is_as_the_service_draws_it_afterwards(page, p
     dragged = seen(page, "#pane").astype(int)
     assert "picture" not in asked
     page.mouse.up(button="right")
-    page.wait_for_selector("#picture[src^=blob]")
+    drawn_anew(page)
     page.eval_on_selector("#picture", "image => image.decode()")
-    drawn_anew = seen(page, "#pane").astype(int)
+    by_the_service = seen(page, "#pane").astype(int)
 
     assert page.eval_on_selector("#picture", "image => image.style.filter") == ""
     # where the 8 bits of the file's own window know the value; the window is now 780 to 1780
     left, _, width, _ = box(page, "#picture")
     first = round(left - box(page, "#pane")[0])
     known = slice(first + int(900 / 4096 * width), first + int(1500 / 4096 * width))
-    assert np.abs(dragged[:, known] - drawn_anew[:, known]).max() <= 6
+    assert np.abs(dragged[:, known] - by_the_service[:, known]).max() <= 6
     assert np.abs(dragged[:, known] - at_first[:, known]).max() > 20
 
 
@@ -96,7 +106,7 @@ def test_up_is_brighter_where_small_values_are_the_bright_ones_too(page):
 
     with page.expect_response("**/picture"):
         drag(page, 0, -60)
-    page.wait_for_selector("#picture[src^=blob]")
+    drawn_anew(page)
 
     assert window(page) == (1200 + 60 * STEP, 800)
     assert drawn(page).mean() > before + 2
@@ -123,17 +133,20 @@ def test_with_the_tool_any_drag_and_one_finger_change_the_window(open_page):
 
 def test_keys_change_the_window_and_reset_it(filmed, asked):
     filmed.focus("#stage")
-    for key, changed in (
-        ("ArrowRight", (1200, 840)),
-        ("ArrowUp", (1160, 840)),
-        ("ArrowLeft", (1160, 800)),
-        ("ArrowDown", (1200, 800)),
-        ("ArrowDown", (1240, 800)),
-    ):
-        filmed.keyboard.press(f"Shift+{key}")
-        assert window(filmed) == changed
-    filmed.wait_for_selector("#picture[src^=blob]")
-    assert asked == ["picture"]  # the keys were pressed faster than is asked
+    with time_stands_still(filmed) as a_while_passes:
+        for key, changed in (
+            ("ArrowRight", (1200, 840)),
+            ("ArrowUp", (1160, 840)),
+            ("ArrowLeft", (1160, 800)),
+            ("ArrowDown", (1200, 800)),
+            ("ArrowDown", (1240, 800)),
+        ):
+            filmed.keyboard.press(f"Shift+{key}")
+            assert window(filmed) == changed
+        assert asked == []  # not while one key follows the other
+        a_while_passes()
+        drawn_anew(filmed)
+    assert asked == ["picture"]
 
     filmed.keyboard.press("r")
 
@@ -144,9 +157,8 @@ def test_keys_change_the_window_and_reset_it(filmed, asked):
 def test_values_can_be_typed_and_nonsense_is_not_taken(filmed):
     filmed.fill("#center", "3000")
     filmed.fill("#width", "2000")
-    with filmed.expect_response("**/picture"):
-        filmed.keyboard.press("Enter")
-    filmed.wait_for_selector("#picture[src^=blob]")
+    filmed.keyboard.press("Enter")
+    drawn_anew(filmed)
     assert shades(drawn(filmed), 2100, 3900) > 150
 
     for key in ("Tab", "Enter"):
@@ -159,11 +171,11 @@ def test_values_can_be_typed_and_nonsense_is_not_taken(filmed):
 def test_a_reset_shows_the_picture_as_it_came(filmed):
     before = drawn(filmed)
     drag(filmed, 80, 80)
-    filmed.wait_for_selector("#picture[src^=blob]")
+    drawn_anew(filmed)
 
     with filmed.expect_response("**/picture"):
         filmed.click("#window-reset")
-    filmed.wait_for_timeout(100)
+    drawn_anew(filmed)
 
     np.testing.assert_array_equal(drawn(filmed), before)
 
@@ -172,7 +184,7 @@ def test_a_window_changes_no_answer(filmed, asked):
     before = filmed.inner_text("#bars")
 
     drag(filmed, -100, 100)
-    filmed.wait_for_selector("#picture[src^=blob]")
+    drawn_anew(filmed)
 
     assert filmed.inner_text("#bars") == before
     assert "explain" not in asked
