@@ -71,7 +71,7 @@ def files(tmp_path: Path) -> list[File]:
 
 
 def on(cluster: Any, *, slow: float = 0, **options: Any) -> Ray:
-    made = {"seconds": 2, "gpus": 0} | options
+    made = {"seconds": 5, "gpus": 0} | options  # of which good files need a part
     return Ray(address=cluster.address, make=partial(make_trapped, slow), **made)
 
 

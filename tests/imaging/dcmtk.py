@@ -17,7 +17,7 @@ def dcmtk(tool: str, dataset: Dataset | bytes, folder: Path, *options: str) -> b
         pytest.skip(f"{tool} of DCMTK is not installed")
     source, target = folder / "source.dcm", folder / "target.dcm"
     source.write_bytes(dataset if isinstance(dataset, bytes) else as_bytes(dataset))
-    subprocess.run([tool, *options, source, target], check=True, capture_output=True, timeout=60)
+    subprocess.run([tool, *options, source, target], check=True, capture_output=True, timeout=240)
     return target.read_bytes()
 
 

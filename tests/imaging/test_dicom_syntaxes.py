@@ -107,7 +107,7 @@ def test_a_deflated_file_may_say_its_sop_class_in_the_meta_header(dataset):
     assert open_image(as_bytes_deflated(dataset)).facts.sop_class == DIGITAL_X_RAY
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("behind", [b"", b"\0", b"\0\0"])
 def test_a_deflated_film_of_several_steps_ends_with_its_stream(behind):
     # an odd stream is padded with a zero (PS3.5 A.5)

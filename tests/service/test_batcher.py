@@ -33,7 +33,7 @@ def ask_all(batcher: Batcher, squares: list[np.ndarray]) -> list[Outputs | Excep
             return error
 
     with ThreadPoolExecutor(len(squares)) as pool:
-        return list(pool.map(ask, squares, timeout=30))
+        return list(pool.map(ask, squares, timeout=240))
 
 
 def numbered(count: int) -> list[np.ndarray]:
@@ -56,7 +56,7 @@ def test_each_gets_its_own_result(most):
 def test_concurrent_requests_share_a_run():
     sizes: list[int] = []
 
-    ask_all(Batcher(values, most=4, wait_ms=60_000, note=sizes.append), numbered(4))
+    ask_all(Batcher(values, most=4, wait_ms=600_000, note=sizes.append), numbered(4))
 
     assert sizes == [4]  # and at once: a full run waits for nobody
 

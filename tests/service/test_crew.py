@@ -14,7 +14,7 @@ import pytest
 from service.server.crew import Crew
 
 SIZE = 2
-TIMEOUT = 10
+TIMEOUT = 60
 
 
 @pytest.fixture
@@ -131,6 +131,7 @@ def test_of_its_own_accord_the_loop_looks_once_at_a_time(
 def test_while_jobs_wait_results_come_in_bursts_and_else_at_once(
     crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("service.server.crew.BURST", TIMEOUT)
     woken = 0
 
     async def ask() -> tuple[int, int]:
@@ -147,7 +148,12 @@ def test_while_jobs_wait_results_come_in_bursts_and_else_at_once(
         for _ in range(10):
             await crew.do(lambda: None)
         alone, woken = woken, 0
-        await asyncio.gather(*(crew.do(lambda: None) for _ in range(100 * SIZE)))
+        all_wait = threading.Event()  # before that, threads could find nothing left again and again
+        jobs = [crew.do(lambda: all_wait.wait(TIMEOUT)) for _ in range(100 * SIZE)]
+        asked = asyncio.gather(*jobs)
+        await asyncio.sleep(0)
+        all_wait.set()
+        await asked
         return alone, woken
 
     alone, together = asyncio.run(ask())

@@ -222,7 +222,7 @@ def test_a_run_killed_for_good_resumes_as_well(data, tmp_path):
     subprocess.run([*start, str(tmp_path / "undisturbed")], check=True, cwd=tmp_path, timeout=240)
     command = [*start, str(tmp_path / "killed")]
     process = subprocess.Popen(command, cwd=tmp_path)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not (tmp_path / "killed" / "stage1.last.ckpt").exists():
         assert process.poll() is None
         assert time.monotonic() < deadline

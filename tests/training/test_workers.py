@@ -18,7 +18,7 @@ from tests.training.tiny import sample, sample_list
 from training.boxes.pool import map_pictures
 from training.data.dataset import Draw, PictureDataset, loader
 
-PATIENCE = 20  # seconds, on a busy machine
+PATIENCE = 120  # seconds, on a busy machine
 
 
 def work(*_: Any) -> None:
@@ -42,8 +42,8 @@ def batches(folder: str) -> None:
 
 
 def boxes(folder: str) -> None:
-    """Look at pictures as `care boxes` does, for a minute."""
-    samples = sample_list(*(sample("a.png", 0, folder=Path(folder)) for _ in range(300)))
+    """Look at pictures as `care boxes` does, for ten minutes."""
+    samples = sample_list(*(sample("a.png", 0, folder=Path(folder)) for _ in range(3000)))
     for _ in map_pictures(work, samples, workers=1):
         pass
 
