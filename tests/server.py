@@ -1,6 +1,7 @@
 """The service for tests and soaks: as a real server, or in this process."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -30,6 +31,16 @@ def in_this_process() -> TestClient:
     return TestClient(FrontDesk(app))
 
 
+def free_port() -> int:
+    """A port below those that systems give to whoever asks for any, so that it stays free."""
+    dice = random.SystemRandom()  # not the same ports in each of the processes that run tests
+    while True:
+        port = dice.randrange(20_000, 32_000)
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
+
+
 class Server:
     """`care serve` on a free port of this machine.
 
@@ -40,9 +51,7 @@ class Server:
     """
 
     def __init__(self, models: Path, log: Path, **settings: object) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._log = log
         self.folder = log.parent / "left"

@@ -24,7 +24,9 @@ from service.batch.places import Place, Remote, copy, is_remote, place
 from service.batch.run import Counts, score_sources
 from service.batch.scorer import KNOWN
 from service.batch.sources import Ours, find_all
+from tests import patient
 from tests.batch.conftest import FILES, HERE, SCORED, read_rows, sha256, timeless
+from tests.server import free_port
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("moto")
@@ -35,9 +37,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def server() -> Iterator[None]:
     """A server that speaks S3, in a process of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = "import sys; from moto.server import main; main(sys.argv[1:])"
     with (
         subprocess.Popen(
@@ -51,7 +51,7 @@ def server() -> Iterator[None]:
         patch.setenv("AWS_ACCESS_KEY_ID", "nobody")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "knows")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + patient.SECONDS
         while socket.socket().connect_ex(("127.0.0.1", port)):
             assert process.poll() is None
             assert time.monotonic() < deadline
@@ -67,7 +67,10 @@ def bucket(server: None, request: pytest.FixtureRequest) -> str:
 
     name = f"b{abs(hash(request.node.name)):x}"
     S3FileSystem(
-        endpoint_override=os.environ["AWS_ENDPOINT_URL"], allow_bucket_creation=True
+        endpoint_override=os.environ["AWS_ENDPOINT_URL"],
+        allow_bucket_creation=True,
+        connect_timeout=patient.SECONDS,
+        request_timeout=patient.SECONDS,
     ).create_dir(name)
     return f"s3://{name}"
 

@@ -1,7 +1,6 @@
 """The Bento holds all that serving needs."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 import httpx
 
 from tests import patient
+from tests.server import free_port
 from tests.service.pictures import film, square
 
 ROOT = Path(__file__).parents[2]
@@ -36,9 +36,7 @@ def test_a_bento_is_built_and_serves(tmp_path, models_folder):
     assert {"imaging", "models", "service"} <= {path.name for path in source.iterdir()}
     assert not {"training", "tests"} & {path.name for path in source.iterdir()}
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     serve = [*bentoml, "serve", tag, "--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(serve, env=environment, cwd=tmp_path)
     try:

@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from models.card import NOTICE
 from tests import patient
 from tests.factories import as_bytes, as_bytes_deflated, make_dicom
 from tests.models_factory import square_model
+from tests.server import free_port
 from tests.service.pictures import film, png, square
 
 STUDY = {
@@ -309,9 +309,7 @@ def archive(tmp_path_factory) -> Iterator[str]:
     if not (shutil.which("Orthanc") and plugin.exists()):
         pytest.skip("orthanc and orthanc-dicomweb are not installed")
     folder = tmp_path_factory.mktemp("orthanc")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = {
         "StorageDirectory": str(folder),
         "IndexDirectory": str(folder),
