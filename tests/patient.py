@@ -6,7 +6,7 @@ from functools import partial
 
 import httpx
 
-SECONDS = 120
+SECONDS = 240
 
 get = partial(httpx.get, timeout=SECONDS)
 post = partial(httpx.post, timeout=SECONDS)

@@ -114,6 +114,9 @@ def test_a_run_interrupted_from_the_keyboard_says_how_to_go_on(
 ):
     out = tmp_path / "scores.csv"
     shutil.rmtree(broken / "s3")
+    picture = (broken / "s0" / "00.png").read_bytes()
+    for number in range(3000):  # more than are done before it hears of it
+        (broken / f"{number}.png").write_bytes(picture + str(number).encode())
     arguments = ["score", broken, "--models", models, "--model", "square", "--out", out]
     code = "from cli.main import app; app()"
     run = subprocess.Popen(

@@ -31,6 +31,8 @@ if find_spec("ray") is None:
 
 from service.batch.ray_engine import Ray
 
+pytestmark = pytest.mark.timeout(1800)
+
 ROOT = Path(__file__).parents[2]
 TRAPS = {"crash": (CRASH, "crashed"), "hang": (HANG, "timeout")}
 

@@ -57,6 +57,7 @@ def test_http_and_table_give_identical_numbers(serve_here, files, tmp_path, mode
         assert (row["error_code"] == "forced") is answer["forced"]
 
 
+@pytest.mark.timeout(1800)
 def test_a_cluster_gives_the_rows_that_this_machine_does(files: Path, tmp_path: Path):
     pytest.importorskip("ray")
     from service.batch.ray_engine import Ray
