@@ -7,31 +7,12 @@ python scripts/overlay_picture.py MODEL --models DIR --out FILE
 import argparse
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from imaging.image import Facts, MedicalImage
 from imaging.overlay import encode, overlay
 from models.store import load_one, shipped_models
-
-HEIGHT, WIDTH = 360, 440
-
-
-def generated_lesion(seed: int = 2) -> np.ndarray:
-    """Something a little like a dermoscopic picture of a dark lesion; uint8 RGB (H, W, 3)."""
-    random = np.random.default_rng(seed)
-
-    def clouds(size: float) -> np.ndarray:
-        noise = random.normal(size=(HEIGHT, WIDTH, 1)).astype(np.float32)
-        return cv2.GaussianBlur(noise, (0, 0), size)[..., None] * size * 3.5
-
-    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)[..., None]
-    skin = np.array([208, 155, 142]) + 7 * clouds(30)
-    radius = np.hypot((x - 235) / 1.25, y - 185) + 9 * clouds(14) + 2 * clouds(5)
-    inside, core = (1 / (1 + np.exp((radius - r) / soft)) for r, soft in ((82, 5), (40, 14)))
-    lesion = (np.array([125, 74, 52]) + 12 * clouds(6)) * (1 - 0.5 * core)
-    picture = skin * (1 - inside) + lesion * inside + random.normal(size=(HEIGHT, WIDTH, 3)) * 3
-    return cv2.GaussianBlur(picture.clip(0, 255).astype(np.uint8), (0, 0), 0.8)
+from scripts.made_up import generated_lesion
 
 
 def main() -> None:
@@ -44,7 +25,8 @@ def main() -> None:
     options = parser.parse_args()
 
     pixels = generated_lesion()
-    picture = MedicalImage(pixels, Facts(kind="png", width=WIDTH, height=HEIGHT))
+    height, width = pixels.shape[:2]
+    picture = MedicalImage(pixels, Facts(kind="png", width=width, height=height))
     [prediction] = load_one(options.models, options.model).classify([picture])
     label = options.label or prediction.top
     heatmap, peak = prediction.heatmap(label)

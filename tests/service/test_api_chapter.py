@@ -14,11 +14,10 @@ import httpx
 import pytest
 
 from models.store import shipped_models
-from scripts.overlay_picture import generated_lesion
+from scripts import made_up
 from service.api import app
 from service.errors import STATUS
 from service.gate import OPEN
-from tests.factories import INSTANCE, as_bytes, as_jpeg, make_dicom, make_film
 from tests.server import Server, started
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -85,10 +84,7 @@ def locked(tmp_path_factory) -> Iterator[Server]:
 @pytest.fixture
 def reader(tmp_path, monkeypatch) -> Path:
     """The folder in which the chapter's reader stands, with a film, a photograph and a key."""
-    study = {"StudyInstanceUID": f"{INSTANCE}.1", "SeriesInstanceUID": f"{INSTANCE}.2"}
-    film = make_dicom(make_film(600, 500), bits_stored=12, **study)
-    (tmp_path / "film.dcm").write_bytes(as_bytes(film))
-    (tmp_path / "mole.jpg").write_bytes(as_jpeg(generated_lesion()))
+    made_up.write(tmp_path)
     (tmp_path / ".curlrc").write_text(CURLRC)
     monkeypatch.setenv("CURL_HOME", str(tmp_path))
     monkeypatch.setenv("KEY", KEY)
@@ -163,6 +159,16 @@ def test_curl_and_python_get_what_the_chapter_shows(section, shipped, locked, re
     bodies = [json.loads(body) for answer, body in told if answer.kind == "application/json"]
     for example in examples:
         assert any(like(example, body) for body in bodies), json.dumps(bodies, indent=1)[:4000]
+
+
+def test_a_validator_has_nothing_to_say_against_the_made_up_film(reader):
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("dciodvfy of dicom3tools is not installed")
+
+    said = subprocess.run(["dciodvfy", "-new", "film.dcm"], capture_output=True, text=True)
+
+    assert [line for line in said.stderr.splitlines() if line.startswith("Error")] == []
+    assert said.returncode == 0
 
 
 def test_every_call_of_the_service_is_in_the_chapter():

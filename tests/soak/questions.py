@@ -23,7 +23,7 @@ from starlette.testclient import TestClient
 
 from imaging.reading import read_image
 from models.store import load_one
-from scripts.overlay_picture import generated_lesion
+from scripts.made_up import generated_lesion
 from tests.factories import INSTANCE, as_bytes, as_jpeg, as_png, make_color, make_dicom, make_film
 
 Manner = Literal["ask", "leave midway", "leave before the answer"]
