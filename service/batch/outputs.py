@@ -55,6 +55,11 @@ class Outputs:
         page = [self.summary] if self.summary else []
         return [self.table, record_path(self.table), *page]
 
+    @property
+    def folders(self) -> list[Place]:
+        """Where pictures go."""
+        return [one for one in (self.overlays, self.captures) if one]
+
     @contextmanager
     def working_folder(self) -> Iterator[Path]:
         """A folder on this machine: `unfinished`, or one that is gone afterwards."""

@@ -3,6 +3,7 @@
 import json
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -12,6 +13,9 @@ from service.batch.job import AFTER, BEFORE, Job, columns, digest, library_versi
 from service.batch.places import Place, is_remote
 
 At = TypeVar("At", bound=Place)
+
+RECORD = ".run.json"
+"""How its name ends, behind the table's."""
 
 FORMAT = 1
 """Goes up when an entry changes its meaning."""
@@ -39,17 +43,23 @@ LIBRARIES = (
 
 def record_path(out: At) -> At:
     """Where the record of a table is."""
-    return cast(At, out.with_name(f"{out.name}.run.json"))
+    return cast(At, out.with_name(f"{out.name}{RECORD}"))
 
 
-def record(sources: Sequence[str], job: Job, card: ModelCard, counts: dict[str, Any]) -> str:
-    """The record as JSON; the same for the same run."""
+def record(
+    sources: Sequence[str],
+    job: Job,
+    card: ModelCard,
+    folders: Sequence[Place],
+    counts: dict[str, Any],
+) -> str:
+    """The record as JSON, the same for the same run; `folders` have what was drawn."""
     options = job.options(card)
     entries: dict[str, Any] = {
         "format": FORMAT,
         "working_directory": str(Path.cwd()),
         "sources": [
-            {"given": one, "absolute": one if is_remote(one) else str(Path(one).absolute())}
+            {"given": one, "absolute": one if is_remote(one) else _absolute(Path(one))}
             for one in sources
         ],
         "model": {
@@ -60,11 +70,35 @@ def record(sources: Sequence[str], job: Job, card: ModelCard, counts: dict[str, 
         },
         "options": options,
         "options_sha256": digest(options),
+        "drawn": [_absolute(one) for one in folders],
         "columns": list(columns(card.labels)),
         "counts": counts,
         "versions": _versions(),
     }
     return json.dumps(entries, indent=1) + "\n"
+
+
+def check_folders(table: Place, folders: Sequence[Place]) -> None:
+    """See that no other table beside this one has pictures of its own in these folders.
+
+    Pictures are named by row and content: another model's of the same file would take their place.
+    Tables in object storage are not looked for, as there may be millions of objects beside them.
+
+    Raises:
+        BatchError: One has.
+    """
+    if not isinstance(table, Path):
+        return
+    for path in sorted(table.parent.glob(f"*{RECORD}")):
+        other = path.with_name(path.name.removesuffix(RECORD))
+        if other.name == table.name or not other.exists():
+            continue
+        drawn = _drawn(other)
+        for folder in folders:
+            if _absolute(folder) in drawn and any(folder.iterdir()):
+                raise BatchError(
+                    f"{folder} has the pictures of {other}; give each table a folder of its own"
+                )
 
 
 def read_record(out: Path) -> dict[str, Any]:
@@ -131,6 +165,17 @@ def changes(entries: dict[str, Any], job: Job, card: ModelCard) -> list[str]:
         for name in {**was, **now}
         if was.get(name) != now.get(name)
     ]
+
+
+def _drawn(table: Path) -> list[str]:
+    """Folders that have the pictures of a table, as far as its record can be read."""
+    with suppress(BatchError, OSError):
+        return read_record(table).get("drawn", [])
+    return []
+
+
+def _absolute(one: Place) -> str:
+    return str(one.absolute() if isinstance(one, Path) else one)
 
 
 def _versions() -> dict[str, str]:

@@ -17,7 +17,14 @@ from service.batch.job import Job, Row, columns, digest, excused
 from service.batch.journal import Journal
 from service.batch.outputs import Outputs, link, link_all, names_in, publish, sync
 from service.batch.places import Place, Remote, copy, place
-from service.batch.record import read_record, record, record_path, recorded_job, recorded_labels
+from service.batch.record import (
+    check_folders,
+    read_record,
+    record,
+    record_path,
+    recorded_job,
+    recorded_labels,
+)
 from service.batch.scorer import KNOWN, Engine
 from service.batch.sources import Ours, check, find_all
 from service.batch.statistics import Counts, Statistics
@@ -116,10 +123,10 @@ def _check(sources: Sequence[str], job: Job, card: ModelCard, outputs: Outputs) 
         raise BatchError(
             f"no label {', '.join(sorted(unknown))}; {card.name} knows {', '.join(card.labels)}"
         )
-    folders = [one for one in (outputs.overlays, outputs.captures) if one]
-    for folder in [*(path.parent for path in outputs.files), *folders]:
+    for folder in [*(path.parent for path in outputs.files), *outputs.folders]:
         folder.mkdir(parents=True, exist_ok=True)
-    for folder in folders:
+    check_folders(outputs.table, outputs.folders)
+    for folder in outputs.folders:
         if any(_same(folder, one) for one in sources):
             raise BatchError(f"{folder} is to be scored, so nothing can be written there")
 
@@ -214,10 +221,7 @@ def _score(
 ) -> int:
     """Give every file its row; files that change meanwhile, again. Returns how many it scored."""
     worked = 0
-    ours = Ours.at(
-        outputs.files,
-        [one for one in (outputs.unfinished, outputs.overlays, outputs.captures) if one],
-    )
+    ours = Ours.at(outputs.files, [outputs.unfinished, *outputs.folders])
     for _ in range(PASSES):
         total = journal.take_stock(_listed(find_all(sources, ours), progress=progress))
         left = journal.left()
@@ -268,7 +272,8 @@ def _finish(
                 drawn.clear()
     link_all(drawn)
     described = folder / "record"
-    described.write_text(record(ran.sources, job, card, counts.entries()), encoding="utf-8")
+    entries = record(ran.sources, job, card, outputs.folders, counts.entries())
+    described.write_text(entries, encoding="utf-8")
     page = folder / "page"
     if outputs.summary:
         write_page(page, outputs.unfinished / "drawn", counts, statistics, ran, job, card)

@@ -653,6 +653,42 @@ def test_pictures_of_a_former_table_go_from_a_folder_that_is_still_given_only(
     assert sorted(overlays.iterdir()) == drawn
 
 
+def test_a_folder_that_has_the_pictures_of_another_table_is_refused(
+    films: Path, job: Job, out: Path, tmp_path: Path
+):
+    """Else the evidence of one model would stand beside the answers of another."""
+    job, overlays = dataclasses.replace(job, overlays=True), tmp_path / "overlays"
+    square_model(job.models, "other")
+    other = dataclasses.replace(job, model="other")
+    score(films, job, out, overlays=overlays)
+    before = {path.name: path.read_bytes() for path in overlays.iterdir()}
+
+    with pytest.raises(BatchError, match=r"overlays has the pictures of .*scores\.csv; give each"):
+        score(films, other, tmp_path / "other.csv", overlays=overlays)
+
+    assert {path.name: path.read_bytes() for path in overlays.iterdir()} == before
+    assert not (tmp_path / "other.csv").exists()
+    score(films, other, tmp_path / "other.csv", overlays=tmp_path / "others")
+    score(films, other, tmp_path / "other.csv", overlays=tmp_path / "others")
+    assert len(list((tmp_path / "others").iterdir())) == len(before)
+
+
+@pytest.mark.parametrize("gone", ["table", "record", "pictures"])
+def test_a_folder_is_free_again_when_the_table_or_its_pictures_are_gone(
+    films: Path, job: Job, out: Path, tmp_path: Path, gone: str
+):
+    job, overlays = dataclasses.replace(job, overlays=True), tmp_path / "overlays"
+    score(films, job, out, overlays=overlays)
+    if gone == "pictures":
+        shutil.rmtree(overlays)
+    else:
+        (out if gone == "table" else out.with_name("scores.csv.run.json")).unlink()
+
+    score(films, job, tmp_path / "other.csv", overlays=overlays)
+
+    assert len(read_rows(tmp_path / "other.csv")) == len(FILES)
+
+
 def test_workers_can_say_as_well_that_a_row_is_at_hand(films: Path, job: Job, out: Path):
     score(films, job, out)
     before = out.read_bytes()
