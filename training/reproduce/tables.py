@@ -58,6 +58,12 @@ def _about(grid: Grid, records: Records) -> str:
         "boxes and blank maps are those of the ReLU'd map of the true class, on pictures of these "
         "lists with boxes."
     )
+    by_cell = [{seed for name, seed in records if name == cell.name} for cell in grid.cells]
+    if len({frozenset(seeds) for seeds in by_cell if seeds}) > 1:
+        text += (
+            " Another seed is another list: rows that do not have the same seeds are compared by "
+            "the paired tests below, not by these means."
+        )
     if grid.baseline:
         text += (
             " Time is that of an epoch, validation included and pre-training not, in epochs of "
