@@ -13,6 +13,7 @@ from imaging.image import Facts, MedicalImage
 from imaging.overlay import encode, overlay
 from models.store import load_one, shipped_models
 from scripts.made_up import generated_lesion
+from service.remarks import remarks
 
 
 def main() -> None:
@@ -27,10 +28,12 @@ def main() -> None:
     pixels = generated_lesion()
     height, width = pixels.shape[:2]
     picture = MedicalImage(pixels, Facts(kind="png", width=width, height=height))
-    [prediction] = load_one(options.models, options.model).classify([picture])
+    classifier = load_one(options.models, options.model)
+    [prediction] = classifier.classify([picture])
     label = options.label or prediction.top
     heatmap, peak = prediction.heatmap(label)
-    drawn = overlay(pixels, heatmap, peak=peak, label=label)
+    notes = remarks(prediction, label, classifier.card, forced=False)
+    drawn = overlay(pixels, heatmap, peak=peak, label=label, notes=notes)
     options.out.write_bytes(encode(np.hstack([pixels, drawn])))
 
 
