@@ -1,7 +1,7 @@
 """Draw docs/overlay.png: a model's overlay on a generated picture, as no real one may be shown.
 
-python scripts/overlay_picture.py dermoscopy
-python scripts/overlay_picture.py MODEL --models DIR --out FILE
+python -m scripts.overlay_picture dermoscopy
+python -m scripts.overlay_picture MODEL --models DIR --out FILE
 """
 
 import argparse
