@@ -59,7 +59,8 @@ def _about(grid: Grid, records: Records) -> str:
         "lists with boxes."
     )
     by_cell = [{seed for name, seed in records if name == cell.name} for cell in grid.cells]
-    if len({frozenset(seeds) for seeds in by_cell if seeds}) > 1:
+    lists = {record["split"] for record in records.values()}
+    if len(lists) > 1 and len({frozenset(seeds) for seeds in by_cell if seeds}) > 1:
         text += (
             " Another seed is another list: rows that do not have the same seeds are compared by "
             "the paired tests below, not by these means."
