@@ -59,7 +59,7 @@ def record(
         "format": FORMAT,
         "working_directory": str(Path.cwd()),
         "sources": [
-            {"given": one, "absolute": one if is_remote(one) else _absolute(Path(one))}
+            {"given": one, "absolute": one if is_remote(one) else str(Path(one).absolute())}
             for one in sources
         ],
         "model": {
@@ -70,7 +70,7 @@ def record(
         },
         "options": options,
         "options_sha256": digest(options),
-        "drawn": [_absolute(one) for one in folders],
+        "drawn": [_real(one) for one in folders],
         "columns": list(columns(card.labels)),
         "counts": counts,
         "versions": _versions(),
@@ -95,7 +95,7 @@ def check_folders(table: Place, folders: Sequence[Place]) -> None:
             continue
         drawn = _drawn(other)
         for folder in folders:
-            if _absolute(folder) in drawn and any(folder.iterdir()):
+            if _real(folder) in drawn and any(folder.iterdir()):
                 raise BatchError(
                     f"{folder} has the pictures of {other}; give each table a folder of its own"
                 )
@@ -170,12 +170,13 @@ def changes(entries: dict[str, Any], job: Job, card: ModelCard) -> list[str]:
 def _drawn(table: Path) -> list[str]:
     """Folders that have the pictures of a table, as far as its record can be read."""
     with suppress(BatchError, OSError):
-        return read_record(table).get("drawn", [])
+        return read_record(table).get("drawn") or []
     return []
 
 
-def _absolute(one: Place) -> str:
-    return str(one.absolute() if isinstance(one, Path) else one)
+def _real(one: Place) -> str:
+    """A place by the one name that all ways to it share."""
+    return str(one.resolve() if isinstance(one, Path) else one)
 
 
 def _versions() -> dict[str, str]:

@@ -254,6 +254,7 @@ def _finish(
     ran: Ran, job: Job, card: ModelCard, outputs: Outputs, folder: Path, journal: Journal
 ) -> Counts:
     """Let the table appear, and all that belongs to it. Can be done again from the start."""
+    check_folders(outputs.table, outputs.folders)  # another run may have ended meanwhile
     kinds = columns(card.labels)
     complete, counts, statistics = folder / "table", Counts(), Statistics(card)
     drawn: list[tuple[Place, Place]] = []

@@ -666,11 +666,38 @@ def test_a_folder_that_has_the_pictures_of_another_table_is_refused(
     with pytest.raises(BatchError, match=r"overlays has the pictures of .*scores\.csv; give each"):
         score(films, other, tmp_path / "other.csv", overlays=overlays)
 
+    (tmp_path / "link").symlink_to(overlays)
+    for name in ("link", "others/../overlays"):
+        (tmp_path / "others").mkdir(exist_ok=True)
+        with pytest.raises(BatchError, match=r"has the pictures of .*scores\.csv"):
+            score(films, other, tmp_path / "other.csv", overlays=tmp_path / name)
+
     assert {path.name: path.read_bytes() for path in overlays.iterdir()} == before
     assert not (tmp_path / "other.csv").exists()
     score(films, other, tmp_path / "other.csv", overlays=tmp_path / "others")
     score(films, other, tmp_path / "other.csv", overlays=tmp_path / "others")
     assert len(list((tmp_path / "others").iterdir())) == len(before)
+
+
+def test_of_two_runs_beside_each_other_the_first_to_end_has_the_folder(
+    films: Path, job: Job, out: Path, tmp_path: Path
+):
+    job, overlays = dataclasses.replace(job, overlays=True), tmp_path / "overlays"
+    square_model(job.models, "other")
+    first = dataclasses.replace(job, model="other")
+
+    def overtake(_: File) -> None:
+        if not (tmp_path / "first.csv").exists():
+            score(films, first, tmp_path / "first.csv", overlays=overlays)
+
+    with pytest.raises(BatchError, match=r"overlays has the pictures of .*first\.csv"):
+        score(films, job, out, Watched(overtake), overlays=overlays)
+
+    assert not out.exists()
+    again = Watched()
+    score(films, job, out, again, overlays=tmp_path / "others")
+    assert again.scored == []
+    assert len(list((tmp_path / "others").iterdir())) == len(list(overlays.iterdir()))
 
 
 @pytest.mark.parametrize("gone", ["table", "record", "pictures"])
