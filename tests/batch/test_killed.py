@@ -128,6 +128,7 @@ def test_a_run_interrupted_from_the_keyboard_says_how_to_go_on(
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     while not list(tmp_path.glob(".*/journal")):
+        assert run.poll() is None
         time.sleep(0.01)
     os.kill(run.pid, signal.SIGINT)
     _, said = run.communicate()
