@@ -105,13 +105,13 @@ def drawn_anew(page) -> None:
 
 
 @contextmanager
-def time_stands_still(page) -> Iterator[Callable[[], None]]:
-    """Whatever the page would do after a while it does when told that one has passed."""
+def time_stands_still(page) -> Iterator[Callable[[int], None]]:
+    """For the page no time passes but the milliseconds that what is yielded is called with."""
     # what it has planned so far comes first: the clock to come knows nothing of that
     page.evaluate("() => new Promise((resolve) => setTimeout(resolve, 500))")
     page.clock.install()
     page.clock.pause_at(time.time() + 3600)
-    yield lambda: page.clock.run_for(1000)
+    yield page.clock.run_for
     page.clock.resume()
 
 

@@ -133,7 +133,7 @@ def test_with_the_tool_any_drag_and_one_finger_change_the_window(open_page):
 
 def test_keys_change_the_window_and_reset_it(filmed, asked):
     filmed.focus("#stage")
-    with time_stands_still(filmed) as a_while_passes:
+    with time_stands_still(filmed) as pass_by:
         for key, changed in (
             ("ArrowRight", (1200, 840)),
             ("ArrowUp", (1160, 840)),
@@ -143,8 +143,9 @@ def test_keys_change_the_window_and_reset_it(filmed, asked):
         ):
             filmed.keyboard.press(f"Shift+{key}")
             assert window(filmed) == changed
+            pass_by(200)
         assert asked == []  # not while one key follows the other
-        a_while_passes()
+        pass_by(1000)
         drawn_anew(filmed)
     assert asked == ["picture"]
 
