@@ -100,7 +100,11 @@ def main() -> None:
     """Write them where the command line says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path())
-    write(parser.parse_args().folder)
+    folder = parser.parse_args().folder
+    for name in (FILM, MOLE):
+        if (folder / name).exists():
+            parser.error(f"{folder / name} is there already")
+    write(folder)
 
 
 if __name__ == "__main__":
