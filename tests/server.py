@@ -15,7 +15,7 @@ import httpx
 import psutil
 from starlette.testclient import TestClient
 
-from tests import patient
+from tests import patience
 
 ROOT = Path(__file__).parents[1]
 
@@ -83,7 +83,7 @@ class Server:
 
     def wait(self) -> None:
         """Wait until it answers health checks, ready or not."""
-        deadline = time.monotonic() + patient.SECONDS
+        deadline = time.monotonic() + patience.SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
                 httpx.get(f"{self.url}/healthz").raise_for_status()
@@ -99,13 +99,13 @@ class Server:
 
     def ended(self) -> int:
         """Wait for it to end by itself; its exit code."""
-        return self._process.wait(patient.SECONDS)
+        return self._process.wait(patience.SECONDS)
 
     def refuses(self) -> bool:
         """Whether nobody is let in any more."""
         host, port = self.url.removeprefix("http://").split(":")
         try:
-            socket.create_connection((host, int(port)), patient.SECONDS).close()
+            socket.create_connection((host, int(port)), patience.SECONDS).close()
         except ConnectionRefusedError:
             return True
         return False
@@ -121,7 +121,8 @@ class Server:
             yield
         finally:
             for decoder in decoders:
-                decoder.resume()
+                with suppress(psutil.NoSuchProcess):  # what failed within is to be told, not this
+                    decoder.resume()
 
     def stop(self) -> None:
         """End it and its children, which share its process group."""

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests import patient
+from tests import patience
 from tests.batch.conftest import read_rows, timeless, write_picture
 from tests.batch.traps import CRASH, HANG, KILLED
 from tests.factories import make_dicom, make_film
@@ -105,7 +105,7 @@ def test_a_run_killed_ten_times_gives_the_table_of_an_undisturbed_run(
     assert len(pictures) >= 61
     assert out.with_suffix(".html").read_text().count("data:image/webp") == 10
     assert not list(tmp_path.glob(".*"))
-    _, alive = psutil.wait_procs(left, timeout=patient.SECONDS)
+    _, alive = psutil.wait_procs(left, timeout=patience.SECONDS)
     assert not alive
 
 

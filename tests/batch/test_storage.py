@@ -24,7 +24,7 @@ from service.batch.places import Place, Remote, copy, is_remote, place
 from service.batch.run import Counts, score_sources
 from service.batch.scorer import KNOWN
 from service.batch.sources import Ours, find_all
-from tests import patient
+from tests import patience
 from tests.batch.conftest import FILES, HERE, SCORED, read_rows, sha256, timeless
 from tests.server import free_port
 
@@ -51,7 +51,7 @@ def server() -> Iterator[None]:
         patch.setenv("AWS_ACCESS_KEY_ID", "nobody")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "knows")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        deadline = time.monotonic() + patient.SECONDS
+        deadline = time.monotonic() + patience.SECONDS
         while socket.socket().connect_ex(("127.0.0.1", port)):
             assert process.poll() is None
             assert time.monotonic() < deadline
@@ -69,8 +69,8 @@ def bucket(server: None, request: pytest.FixtureRequest) -> str:
     S3FileSystem(
         endpoint_override=os.environ["AWS_ENDPOINT_URL"],
         allow_bucket_creation=True,
-        connect_timeout=patient.SECONDS,
-        request_timeout=patient.SECONDS,
+        connect_timeout=patience.SECONDS,
+        request_timeout=patience.SECONDS,
     ).create_dir(name)
     return f"s3://{name}"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.batch.job import Job
-from tests import patient
+from tests import patience
 from tests.batch.conftest import score, write_picture
 from tests.factories import make_dicom, make_film
 from tests.models_factory import square_model
@@ -40,7 +40,7 @@ def browser():
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
             executable_path=CHROMIUM,
-            timeout=1000 * patient.SECONDS,
+            timeout=1000 * patience.SECONDS,
             args=[
                 *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
                 *("--disable-background-networking", "--disable-component-update"),
@@ -56,7 +56,7 @@ def page(browser, summary: Path, request: pytest.FixtureRequest):
     """The page; afterwards it must have asked for nothing and complained of nothing."""
     scheme, width = request.param
     opened = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
-    opened.set_default_timeout(1000 * patient.SECONDS)
+    opened.set_default_timeout(1000 * patience.SECONDS)
     asked, complaints = [], []
     opened.on("request", lambda request: asked.append(request.url))
     opened.on("pageerror", lambda error: complaints.append(str(error)))

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from service.batch.workers import Lost, Pool
-from tests import patient
+from tests import patience
 
 
 def make(ask: Callable[[Any], Any]) -> Callable[[str], object]:
@@ -182,4 +182,4 @@ if __name__ == "__main__":
         run.kill()
 
     assert len(workers) == 2
-    patient.until(lambda: not any(map(psutil.pid_exists, workers)))
+    patience.until(lambda: not any(map(psutil.pid_exists, workers)))

@@ -40,7 +40,7 @@ class Trapped(Scorer):
         return super().decode(file)
 
 
-class Patient(Local):
+class Lenient(Local):
     """Files named hang have the seconds that there are; all others what a busy machine needs."""
 
     def _in_pool(
@@ -71,7 +71,7 @@ def make_other(job: Job, known: Known | None) -> Scorer:
 def trapped(
     workers: int = 2, seconds: float = 60, *, central: bool = False, slow: float = 0
 ) -> Local:
-    return Patient(
+    return Lenient(
         workers=workers, seconds=seconds, central=central, make=partial(make_trapped, slow)
     )
 

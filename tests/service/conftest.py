@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from models.card import Accepts
 from models.store import shipped_models
-from tests import patient
+from tests import patience
 from tests.models_factory import square_model
 from tests.server import Server, in_this_process, started
 from tests.service.pictures import png, square
@@ -94,7 +94,7 @@ def browser():
     with sync_api.sync_playwright() as playwright:
         opened = playwright.chromium.launch(
             executable_path=chromium,
-            timeout=1000 * patient.SECONDS,
+            timeout=1000 * patience.SECONDS,
             args=[
                 *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
                 *("--disable-background-networking", "--disable-component-update"),

@@ -56,7 +56,7 @@ def test_each_gets_its_own_result(most):
 def test_concurrent_requests_share_a_run():
     sizes: list[int] = []
 
-    ask_all(Batcher(values, most=4, wait_ms=600_000, note=sizes.append), numbered(4))
+    ask_all(Batcher(values, most=4, wait_ms=300_000, note=sizes.append), numbered(4))
 
     assert sizes == [4]  # and at once: a full run waits for nobody
 

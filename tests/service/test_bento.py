@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from tests import patient
+from tests import patience
 from tests.server import free_port
 from tests.service.pictures import film, square
 
@@ -41,15 +41,15 @@ def test_a_bento_is_built_and_serves(tmp_path, models_folder):
     process = subprocess.Popen(serve, env=environment, cwd=tmp_path)
     try:
         url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + patient.SECONDS
+        deadline = time.monotonic() + patience.SECONDS
         while time.monotonic() < deadline and process.poll() is None:
             try:
                 httpx.get(f"{url}/readyz").raise_for_status()
                 break
             except httpx.HTTPError:
                 time.sleep(0.3)
-        answer = patient.post(f"{url}/classify", files={"image": film(square(200, 160, 20, 30))})
+        answer = patience.post(f"{url}/classify", files={"image": film(square(200, 160, 20, 30))})
         assert answer.json()["model"]["name"] == "chest"
     finally:
         process.terminate()
-        process.wait(patient.SECONDS)
+        process.wait(patience.SECONDS)

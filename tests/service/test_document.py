@@ -20,7 +20,7 @@ from service.api import app
 from service.document import FORM, document
 from service.gate import OPEN
 from service.settings import ApiKey, Settings
-from tests import patient
+from tests import patience
 from tests.server import Server
 from tests.service.pictures import film, jpeg, png, square
 
@@ -72,7 +72,7 @@ def requests_from(described: dict[str, Any], *modes: GenerationMode) -> BaseSche
     """What makes requests, the same ones each time."""
     generation = GenerationConfig(modes=list(modes), deterministic=True)
     projects = ProjectsConfig(
-        default=ProjectConfig(generation=generation, request_timeout=patient.SECONDS)
+        default=ProjectConfig(generation=generation, request_timeout=patience.SECONDS)
     )
     return schemathesis.openapi.from_dict(described, config=SchemathesisConfig(projects=projects))
 
@@ -134,14 +134,14 @@ def test_what_the_document_allows_is_answered(case, server):
 @given(path=st.text(max_size=30), method=st.sampled_from(["GET", "POST", "PUT", "DELETE"]))
 @settings(max_examples=60)
 def test_whatever_is_asked_for_elsewhere_is_refused_in_the_envelope(server, path, method):
-    answer = patient.request(method, f"{server.url}/nowhere/{quote(path)}")
+    answer = patience.request(method, f"{server.url}/nowhere/{quote(path)}")
 
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "not_found"
 
 
 def test_the_document_served_is_the_one_tested(server):
-    assert patient.get(f"{server.url}/openapi.json").json() == DOCUMENT
+    assert patience.get(f"{server.url}/openapi.json").json() == DOCUMENT
 
 
 def test_clients_made_from_the_document_know_files_by_either_spelling():

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from uvicorn.server import ServerState
 
 from service.server.intake import Intake, take_body
-from tests import patient
+from tests import patience
 from tests.server import Server, started
 from tests.service.pictures import compressed, film, png, square
 
@@ -36,7 +36,7 @@ class Line:
 
     def __init__(self, server: Server) -> None:
         host, port = server.url.removeprefix("http://").split(":")
-        self.socket = socket.create_connection((host, int(port)), patient.SECONDS)
+        self.socket = socket.create_connection((host, int(port)), patience.SECONDS)
         self._file = self.socket.makefile("rb")
 
     def __enter__(self) -> "Line":
@@ -82,7 +82,7 @@ def top(answer: tuple[int, bytes]) -> dict:
 
 @pytest.fixture(scope="module")
 def expected(server) -> dict:
-    answer = patient.post(f"{server.url}/classify", files={"image": FILM})
+    answer = patience.post(f"{server.url}/classify", files={"image": FILM})
     return top((answer.status_code, answer.content))
 
 
@@ -259,7 +259,7 @@ def test_no_body_is_run_as_a_request(server, pause):
 
         assert line.answer()[0] == 400
         assert line.ended()
-    patient.until(lambda: server.log.count("Invalid HTTP") > told)
+    patience.until(lambda: server.log.count("Invalid HTTP") > told)
     assert server.log.count("Invalid HTTP") == told + 1
     assert "inner" not in server.log
 
@@ -270,7 +270,7 @@ def test_fields_behind_a_body_are_not_read(server):
         line.send(b"0\r\nX-Request-ID: behind\r\n\r\n")
 
         assert line.answer()[0] == 200
-    patient.until(lambda: server.log.count('"/models"') > 0)
+    patience.until(lambda: server.log.count('"/models"') > 0)
     assert "behind" not in server.log
 
 
@@ -299,7 +299,7 @@ def test_a_head_without_end_is_refused(server, start):
 
 def waiting(server: Server) -> float:
     """How many requests are here and not yet worked on."""
-    metrics = patient.get(f"{server.url}/metrics").text
+    metrics = patience.get(f"{server.url}/metrics").text
     return float(re.search(r"^care_waiting (\S+)", metrics, re.MULTILINE)[1])
 
 
@@ -307,8 +307,8 @@ def waiting(server: Server) -> float:
 def test_who_leaves_within_a_body_leaves_its_place(server, sent):
     with Line(server) as line:
         line.send(head(), BODY[:sent])
-        patient.until(lambda: waiting(server) == 1)
-    patient.until(lambda: waiting(server) == 0)
+        patience.until(lambda: waiting(server) == 1)
+    patience.until(lambda: waiting(server) == 0)
 
     assert "Traceback" not in server.log
     assert "internal_error" not in server.log
@@ -317,22 +317,22 @@ def test_who_leaves_within_a_body_leaves_its_place(server, sent):
 @pytest.mark.parametrize("path", ["/classify", "/classify_batch"])
 def test_nothing_is_worked_out_for_who_has_left(models_folder, tmp_path, path):
     slow = {"files": {"image": compressed(FILM)}}
-    limits = {"concurrency": 1, "decode_timeout_s": 2 * patient.SECONDS}
+    limits = {"concurrency": 1, "decode_timeout_s": 2 * patience.SECONDS}
     with started(models_folder, tmp_path, **limits) as single:
-        patient.post(f"{single.url}/classify", **slow)  # the decoder is there from now on
+        patience.post(f"{single.url}/classify", **slow)  # the decoder is there from now on
         with ThreadPoolExecutor(1) as pool, single.standing_still():
-            busy = pool.submit(patient.post, f"{single.url}/classify", **slow)
-            metrics = partial(patient.get, f"{single.url}/metrics")
-            patient.until(lambda: "care_working 1.0" in metrics().text)
+            busy = pool.submit(patience.post, f"{single.url}/classify", **slow)
+            metrics = partial(patience.get, f"{single.url}/metrics")
+            patience.until(lambda: "care_working 1.0" in metrics().text)
             with ExitStack() as clients:
                 for _ in range(3):
                     line = clients.enter_context(Line(single))
                     line.send(head().replace(b"/classify", path.encode()), BODY)
-                patient.until(lambda: waiting(single) == 3)
+                patience.until(lambda: waiting(single) == 3)
             assert not busy.done()
 
         left = f'care_requests_total{{key="-",route="{path}",status="499"}} 3.0'
-        patient.until(lambda: left in metrics().text)
+        patience.until(lambda: left in metrics().text)
         assert busy.result().status_code == 200
         assert 'care_stage_seconds_count{stage="read"} 2.0' in metrics().text
         assert "internal_error" not in single.log
@@ -376,9 +376,9 @@ def test_a_body_of_unknown_length_is_refused_at_the_limit(small):
 def test_when_the_end_comes_a_body_under_way_is_answered_and_nobody_else_let_in(small, expected):
     with Line(small) as line:
         line.send(head(), BODY[:600_000])
-        patient.until(lambda: waiting(small) == 1)
+        patience.until(lambda: waiting(small) == 1)
         small.terminate()
-        patient.until(small.refuses)
+        patience.until(small.refuses)
         line.send(BODY[600_000:])
 
         assert top(line.answer()) == expected

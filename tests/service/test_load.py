@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from tests import patient
+from tests import patience
 from tests.server import Server, started
 from tests.service.pictures import compressed, film, square
 
@@ -23,14 +23,14 @@ def narrow(models_folder, tmp_path_factory) -> Iterator[Server]:
         tmp_path_factory.mktemp("narrow"),
         concurrency=1,
         queue=3,
-        decode_timeout_s=2 * patient.SECONDS,
+        decode_timeout_s=2 * patience.SECONDS,
     ) as running:
         assert classify(running).status_code == 200  # its decoder is there from now on
         yield running
 
 
 def classify(server: Server) -> httpx.Response:
-    return patient.post(f"{server.url}/classify", files={"image": FILM})
+    return patience.post(f"{server.url}/classify", files={"image": FILM})
 
 
 @contextmanager
@@ -40,10 +40,10 @@ def filled(server: Server) -> Iterator[list[Future[httpx.Response]]]:
         asked = [pool.submit(classify, server) for _ in range(4)]
 
         def full() -> bool:
-            metrics = patient.get(f"{server.url}/metrics").text
+            metrics = patience.get(f"{server.url}/metrics").text
             return "care_working 1.0" in metrics and "care_waiting 3.0" in metrics
 
-        patient.until(full)
+        patience.until(full)
         yield asked
         assert not any(one.done() for one in asked)
 
@@ -51,14 +51,14 @@ def filled(server: Server) -> Iterator[list[Future[httpx.Response]]]:
 def test_who_finds_no_place_is_sent_away_at_once_and_health_stays_green(narrow):
     with filled(narrow) as asked:
         sent_away = classify(narrow)
-        health = patient.get(f"{narrow.url}/readyz")
+        health = patience.get(f"{narrow.url}/readyz")
 
     assert sent_away.status_code == 503
     assert sent_away.json()["error"]["code"] == "overloaded"
     assert 1 <= int(sent_away.headers["Retry-After"]) <= 60
     assert health.status_code == 200
     assert {one.result().status_code for one in asked} == {200}
-    metrics = patient.get(f"{narrow.url}/metrics").text
+    metrics = patience.get(f"{narrow.url}/metrics").text
     assert 'care_errors_total{code="overloaded"}' in metrics
     assert "care_waiting 0.0" in metrics
 
@@ -66,9 +66,9 @@ def test_who_finds_no_place_is_sent_away_at_once_and_health_stays_green(narrow):
 def test_an_end_under_load_loses_nothing_that_is_under_way(narrow):
     with filled(narrow) as asked:
         narrow.terminate()
-        patient.until(narrow.refuses)
+        patience.until(narrow.refuses)
 
     assert {one.result().status_code for one in asked} == {200}
     assert narrow.ended() == 0
     with pytest.raises(httpx.ConnectError):
-        patient.get(narrow.url)
+        patience.get(narrow.url)

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.settings import Settings
-from tests import patient
+from tests import patience
 from tests.server import Server, started
 from tests.service.pictures import film, square
 
@@ -31,7 +31,7 @@ class Forward(BaseHTTPRequestHandler):
             return
         path = (self.path.removeprefix(PREFIX) or "/") if self.strips else self.path
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        answer = patient.request(
+        answer = patience.request(
             self.command, self.service + path, content=body, headers=dict(self.headers)
         )
         self.send_response(answer.status_code)
@@ -78,15 +78,15 @@ def test_every_kind_of_path_answers_under_the_prefix(address):
     film_of_a_chest = {"image": film(square(200, 160, 20, 30))}
 
     for path in ("/livez", "/readyz", "/metrics", "/models", "/v2/health/ready", "/web/app.js"):
-        assert patient.get(address + path).status_code == 200, path
-    assert patient.post(address + "/classify", files=film_of_a_chest).status_code == 200
-    unknown = patient.get(address + "/nowhere")
+        assert patience.get(address + path).status_code == 200, path
+    assert patience.post(address + "/classify", files=film_of_a_chest).status_code == 200
+    unknown = patience.get(address + "/nowhere")
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "not_found")
 
 
 def test_the_page_finds_what_it_loads_with_and_without_a_slash_at_the_end(address):
     for end in ("", "/"):
-        page = patient.get(address + end, follow_redirects=True)
+        page = patience.get(address + end, follow_redirects=True)
 
         assert page.status_code == 200
         assert f'src="{PREFIX}/web/app.js"' in page.text
@@ -95,22 +95,22 @@ def test_the_page_finds_what_it_loads_with_and_without_a_slash_at_the_end(addres
 
 
 def test_openapi_names_the_prefix_as_its_server(address, server):
-    assert patient.get(address + "/openapi.json").json()["servers"] == [{"url": PREFIX}]
-    assert "servers" not in patient.get(server.url + "/openapi.json").json()
+    assert patience.get(address + "/openapi.json").json()["servers"] == [{"url": PREFIX}]
+    assert "servers" not in patience.get(server.url + "/openapi.json").json()
 
 
 def test_without_proxy_the_service_answers_with_the_prefix_and_without(prefixed):
     for path in ("/models", f"{PREFIX}/models"):
-        assert patient.get(prefixed.url + path).status_code == 200
-    redirect = patient.get(prefixed.url + PREFIX)
+        assert patience.get(prefixed.url + path).status_code == 200
+    redirect = patience.get(prefixed.url + PREFIX)
     assert (redirect.status_code, redirect.headers["Location"]) == (307, f"{PREFIX}/")
-    asking = patient.get(f"{prefixed.url}{PREFIX}?a=%20b&c")
+    asking = patience.get(f"{prefixed.url}{PREFIX}?a=%20b&c")
     assert asking.headers["Location"] == f"{PREFIX}/?a=%20b&c"
-    assert patient.get(f"{prefixed.url}{PREFIX}less").status_code == 404
+    assert patience.get(f"{prefixed.url}{PREFIX}less").status_code == 404
 
 
 def test_no_prefix_is_taken_off_where_none_is_set(server):
-    assert patient.get(f"{server.url}{PREFIX}/models").status_code == 404
+    assert patience.get(f"{server.url}{PREFIX}/models").status_code == 404
 
 
 def test_a_slash_at_the_end_of_the_prefix_says_nothing():
@@ -127,7 +127,7 @@ def test_a_prefix_that_is_no_path_keeps_the_service_from_starting(path):
 @pytest.mark.parametrize("end", ["", "/"])
 def test_the_page_works_in_a_browser_under_the_prefix(browser, address, end):
     page = browser.new_page()
-    page.set_default_timeout(1000 * patient.SECONDS)
+    page.set_default_timeout(1000 * patience.SECONDS)
     complaints = []
     page.on("requestfailed", lambda request: complaints.append(request.url))
     page.on("response", lambda answer: answer.status >= 400 and complaints.append(answer.url))

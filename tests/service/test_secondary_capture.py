@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 
 from imaging.reading import read_image
 from models.card import NOTICE
-from tests import patient
+from tests import patience
 from tests.factories import as_bytes, as_bytes_deflated, make_dicom
 from tests.models_factory import square_model
 from tests.server import free_port
@@ -326,17 +326,17 @@ def archive(tmp_path_factory) -> Iterator[str]:
         )
     url = f"http://127.0.0.1:{port}/dicom-web"
     try:
-        deadline = time.monotonic() + patient.SECONDS
+        deadline = time.monotonic() + patience.SECONDS
         while time.monotonic() < deadline and process.poll() is None:
             try:
-                patient.get(f"{url}/studies").raise_for_status()
+                patience.get(f"{url}/studies").raise_for_status()
                 break
             except httpx.HTTPError:
                 time.sleep(0.1)
         yield url
     finally:
         process.terminate()
-        process.wait(patient.SECONDS)
+        process.wait(patience.SECONDS)
 
 
 def test_an_archive_stores_it_and_gives_it_back(client, archive):
@@ -345,13 +345,13 @@ def test_an_archive_stores_it_and_gives_it_back(client, archive):
     kind = 'multipart/related; type="application/dicom"; boundary=edge'
     body = b"--edge\r\nContent-Type: application/dicom\r\n\r\n" + data + b"\r\n--edge--\r\n"
     for _ in range(2):  # once more changes nothing: it is the same instance
-        stored = patient.post(f"{archive}/studies", content=body, headers={"Content-Type": kind})
+        stored = patience.post(f"{archive}/studies", content=body, headers={"Content-Type": kind})
         assert stored.status_code == 200, stored.text
 
     where = f"{archive}/studies/{made.StudyInstanceUID}"
-    listed = patient.get(f"{where}/instances", headers={"Accept": "application/dicom+json"}).json()
+    listed = patience.get(f"{where}/instances", headers={"Accept": "application/dicom+json"}).json()
     assert [one["00080018"]["Value"] for one in listed] == [[made.SOPInstanceUID]]
-    answer = patient.get(
+    answer = patience.get(
         f"{where}/series/{made.SeriesInstanceUID}/instances/{made.SOPInstanceUID}",
         headers={"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'},
     )

@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 import httpx
 import numpy as np
 
-from tests import patient
+from tests import patience
 from tests.models_factory import square_model
 from tests.server import started
 from tests.service.pictures import compressed, film, png, square
@@ -20,14 +20,16 @@ SECRETS = ("canary", "birdie", "19471103", "id-4711-9")
 
 def test_the_server_is_alive_ready_and_measured(server):
     assert all(
-        patient.get(f"{server.url}/{probe}").status_code == 200
+        patience.get(f"{server.url}/{probe}").status_code == 200
         for probe in ("livez", "healthz", "readyz")
     )
 
-    answer = patient.post(f"{server.url}/classify", files={"image": film(square(200, 160, 20, 30))})
+    answer = patience.post(
+        f"{server.url}/classify", files={"image": film(square(200, 160, 20, 30))}
+    )
 
     assert answer.status_code == 200
-    metrics = patient.get(f"{server.url}/metrics").text
+    metrics = patience.get(f"{server.url}/metrics").text
     assert 'care_predictions_total{label="square",model="chest"}' in metrics
     assert 'care_model_ready{model="chest"} 1.0' in metrics
     assert "care_stage_seconds_bucket" in metrics
@@ -37,7 +39,7 @@ def test_the_server_is_alive_ready_and_measured(server):
 
 
 def test_the_page_and_not_bentomls_own_is_at_the_root(server):
-    page = patient.get(server.url)
+    page = patience.get(server.url)
 
     assert page.headers["Content-Type"].startswith("text/html")
     assert "Not a medical device" in page.text
@@ -52,16 +54,16 @@ def test_paths_bentoml_would_serve_otherwise_are_ours(server):
         ("GET", "/classify", 405),
         ("POST", "/metrics", 405),
     ):
-        answer = patient.request(method, server.url + path)
+        answer = patience.request(method, server.url + path)
         assert answer.status_code == status
         assert answer.json()["error"]["request_id"] == answer.headers["X-Request-ID"]
 
 
 def test_what_can_be_got_can_be_asked_for_its_head(server):
-    documented = patient.get(f"{server.url}/openapi.json").json()["paths"]
+    documented = patience.get(f"{server.url}/openapi.json").json()["paths"]
     paths = {path for path, operations in documented.items() if "get" in operations}
     paths = {path.format(name="skin") for path in paths} | {"/", "/web/app.js", "/openapi.json"}
-    with httpx.Client(base_url=server.url, timeout=patient.SECONDS) as client:
+    with httpx.Client(base_url=server.url, timeout=patience.SECONDS) as client:
         for path in sorted(paths):
             whole, head = client.get(path), client.head(path)
             assert (head.status_code, head.content) == (200, b""), path
@@ -76,7 +78,7 @@ def test_an_upload_over_the_limit_is_refused_while_it_is_sent(server):
         for _ in range(80):
             yield bytes(1_000_000)
 
-    answer = patient.post(
+    answer = patience.post(
         f"{server.url}/classify",
         content=chunks(),
         headers={"Content-Type": "multipart/form-data; boundary=e"},
@@ -93,7 +95,7 @@ def test_an_announced_upload_over_the_limit_is_refused_before_it_is_sent(server)
         "Content-Length: 1000000000000\r\n\r\n"
     )
 
-    with socket.create_connection((host, int(port)), timeout=patient.SECONDS) as line:
+    with socket.create_connection((host, int(port)), timeout=patience.SECONDS) as line:
         line.sendall(head.encode())
         answer = line.recv(100)
 
@@ -106,10 +108,10 @@ def test_health_is_answered_while_large_pictures_are_read(server):
 
     def overtakes() -> bool:
         with ThreadPoolExecutor(8) as pool:
-            busy = [pool.submit(patient.post, f"{server.url}/classify", **post) for _ in range(8)]
+            busy = [pool.submit(patience.post, f"{server.url}/classify", **post) for _ in range(8)]
             wait(busy, return_when=FIRST_COMPLETED)
 
-            assert patient.get(f"{server.url}/livez").status_code == 200
+            assert patience.get(f"{server.url}/livez").status_code == 200
             in_time = not all(future.done() for future in busy)
         assert {future.result().status_code for future in busy} == {200}
         return in_time
@@ -125,7 +127,7 @@ def test_a_client_that_leaves_early_harms_nobody(server):
             b"Content-Type: multipart/form-data; boundary=e\r\n\r\n--e\r\n"
         )
 
-    assert patient.get(f"{server.url}/readyz").status_code == 200
+    assert patience.get(f"{server.url}/readyz").status_code == 200
     assert "Traceback" not in server.log
     assert "internal_error" not in server.log
 
@@ -148,22 +150,24 @@ def test_a_patient_named_in_a_file_appears_nowhere_else(server):
     for data in (good, *bad):
         files = {"image": (f"{NAME}.dcm", data, "application/dicom")}
         for options in ({}, {"model": "chest"}, {"model": "chest", "force": "1"}):
-            answers.append(patient.post(f"{server.url}/classify", files=files, data=options))
+            answers.append(patience.post(f"{server.url}/classify", files=files, data=options))
         for output in ("overlay", "heatmap", "json", "layers"):
             options = {"model": "chest", "output": output, "max_side": "64"}
-            answers.append(patient.post(f"{server.url}/explain", files=files, data=options))
-        answers.append(patient.post(f"{server.url}/picture", files=files))
+            answers.append(patience.post(f"{server.url}/explain", files=files, data=options))
+        answers.append(patience.post(f"{server.url}/picture", files=files))
         answers.append(
-            patient.post(f"{server.url}/classify_batch", files=[("image", files["image"])] * 2)
+            patience.post(f"{server.url}/classify_batch", files=[("image", files["image"])] * 2)
         )
         # what goes back in the study of whoever sent it may name the patient; nothing else may
-        patient.post(f"{server.url}/explain", files=files, data={"output": "dicom"})
+        patience.post(f"{server.url}/explain", files=files, data={"output": "dicom"})
         path = f"/{NAME}?PatientID=ID-4711-9"
-        answers.append(patient.post(server.url + path, files=files, headers={"X-Request-ID": NAME}))
+        answers.append(
+            patience.post(server.url + path, files=files, headers={"X-Request-ID": NAME})
+        )
     assert {answer.status_code for answer in answers} >= {200, 400, 404, 422}
     assert all(answer.status_code < 500 for answer in answers)
     seen = [answer.content + str(answer.headers).encode() for answer in answers]
-    seen += [server.log.encode(), patient.get(f"{server.url}/metrics").content]
+    seen += [server.log.encode(), patience.get(f"{server.url}/metrics").content]
     left = [path for path in server.folder.rglob("*") if path.is_file()]
     seen += [str(path).encode() + path.read_bytes() for path in left]
     for secret in SECRETS:
@@ -172,10 +176,10 @@ def test_a_patient_named_in_a_file_appears_nowhere_else(server):
 
 def test_each_request_is_one_line_in_the_log(server):
     for request_id, path in (("first-line", "/models"), ("second-line", "/Canary/Birdie")):
-        patient.get(server.url + path, headers={"X-Request-ID": request_id})
+        patience.get(server.url + path, headers={"X-Request-ID": request_id})
 
     # a line is written once its answer has been sent
-    patient.until(lambda: "first-line" in server.log and "second-line" in server.log)
+    patience.until(lambda: "first-line" in server.log and "second-line" in server.log)
     lines = [line for line in server.log.splitlines() if re.search("(first|second)-line", line)]
     first, second = map(json.loads, lines)
     assert (first["status"], first["route"]) == (200, "/models")
@@ -186,10 +190,10 @@ def test_a_worker_that_ends_alone_is_followed_by_another(models_folder, tmp_path
     with started(models_folder, tmp_path) as server:
         _, worker, *_ = server.family
         worker.terminate()
-        worker.wait(patient.SECONDS)
+        worker.wait(patience.SECONDS)
         server.wait()
 
-        assert patient.get(f"{server.url}/readyz").status_code == 200
+        assert patience.get(f"{server.url}/readyz").status_code == 200
 
 
 def test_a_broken_model_keeps_the_service_from_being_ready(tmp_path):
@@ -203,15 +207,15 @@ def test_a_broken_model_keeps_the_service_from_being_ready(tmp_path):
     with started(models, tmp_path) as server:
         post = {"files": {"image": film(square(64, 64, 8, 8))}}
 
-        assert patient.get(f"{server.url}/livez").status_code == 200
-        not_ready = patient.get(f"{server.url}/readyz")
+        assert patience.get(f"{server.url}/livez").status_code == 200
+        not_ready = patience.get(f"{server.url}/readyz")
         assert not_ready.status_code == 503
         assert "tampered: model.onnx has digest" in not_ready.text
-        assert [one["name"] for one in patient.get(f"{server.url}/models").json()["models"]] == [
+        assert [one["name"] for one in patience.get(f"{server.url}/models").json()["models"]] == [
             "good"
         ]
         for options, status in (({"model": "good"}, 200), ({"model": "tampered"}, 503), ({}, 503)):
-            answer = patient.post(f"{server.url}/classify", data=options, **post)
+            answer = patience.post(f"{server.url}/classify", data=options, **post)
             assert answer.status_code == status
             if status == 503:
                 assert answer.json()["error"]["code"] == "model_unavailable"

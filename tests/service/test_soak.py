@@ -8,7 +8,7 @@ import pytest
 
 from imaging.overlay import encode
 from models.store import shipped_models
-from tests import patient
+from tests import patience
 from tests.factories import as_png
 from tests.soak.__main__ import left_over
 from tests.soak.clients import ask_all, judged
@@ -28,7 +28,7 @@ def test_many_clients_at_once_get_the_answers_one_gets_alone(asked, shipped):
     assert tally.wrong == []
     assert tally.asked == 300
     assert {status for _, status, _ in tally.outcomes} >= {0, 200, 400, 404, 415, 422}
-    patient.until(lambda: left_over(shipped) == [])  # who left may be worked for, for a while
+    patience.until(lambda: left_over(shipped) == [])  # who left may be worked for, for a while
     after = at_rest(shipped, 300, seconds=0.5)
     assert after.left <= before.left + 1
     assert after.shared == before.shared

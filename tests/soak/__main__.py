@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from models.store import shipped_models
-from tests import patient
+from tests import patience
 from tests.server import Server, in_this_process, started
 from tests.soak.clients import ask_all
 from tests.soak.questions import Question, bad, chosen, good
@@ -43,7 +43,7 @@ def soak(server: Server, questions: Iterator[Question], *, requests: int, client
 def left_over(server: Server) -> list[str]:
     """What a server at rest should not show."""
     nothing = re.compile(r'care_(waiting|working|errors_total{code="internal_error"}) (?!0\.0)')
-    metrics = patient.get(f"{server.url}/metrics").text.splitlines()
+    metrics = patience.get(f"{server.url}/metrics").text.splitlines()
     problems = [line for line in metrics if nothing.match(line)]
     return problems + (["its log has a traceback"] if '"traceback"' in server.log else [])
 

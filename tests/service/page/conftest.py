@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests import patient
+from tests import patience
 from tests.factories import as_bytes, make_dicom
 from tests.service.pictures import png, square
 
@@ -20,7 +20,7 @@ BROKEN = b"this is no picture"
 def watched(browser, url: str, **context: object) -> Iterator:
     """A page opened in a browser; afterwards it must have asked nobody else nor complained."""
     opened = browser.new_context(**context).new_page()
-    opened.set_default_timeout(1000 * patient.SECONDS)
+    opened.set_default_timeout(1000 * patience.SECONDS)
     requests, complaints = [], []
     opened.on("request", lambda request: requests.append(request.url))
     opened.on("pageerror", lambda error: complaints.append(str(error)))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import patient
+from tests import patience
 from tests.server import Server, started
 from tests.service.page.conftest import SKIN, choose, watched
 
@@ -91,7 +91,7 @@ def test_the_policy_lets_no_inline_style_script_or_other_host_in(browser, server
             } while (broken.length < 4 && performance.now() < late);
             return [broken.sort(), window.inline ?? null];
         }""",
-        patient.SECONDS,
+        patience.SECONDS,
     )
 
     assert tried == [["connect-src", "img-src", "script-src-elem", "style-src-attr"], None]

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from pydicom import dcmread
 
-from tests import patient
+from tests import patience
 from tests.service.page.conftest import SKIN, answered
 from tests.service.pictures import film, square
 
@@ -30,7 +30,7 @@ def saved(page, kind: str) -> tuple[str, bytes]:
 def explained(server, data: bytes, path: str = "explain", **options: object) -> np.ndarray:
     """The picture that the service answers with to the same."""
     options |= {"max_side": LARGEST}
-    answer = patient.post(f"{server.url}/{path}", files={"image": data}, data=options)
+    answer = patience.post(f"{server.url}/{path}", files={"image": data}, data=options)
     return pixels(answer.content)
 
 
