@@ -13,6 +13,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from tests.factories import as_bytes
+
 
 def square(height: int, width: int, top: int, left: int, side: int = 48) -> np.ndarray:
     """Black, uint8, with one bright square."""
@@ -52,15 +54,11 @@ def film(pixels: np.ndarray, *, photometric: str = "MONOCHROME2", **attributes: 
     dataset.PixelData = content + b"\x00" * (len(content) % 2)
     for name, value in attributes.items():
         setattr(dataset, name, value)
-    buffer = io.BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
+    return as_bytes(dataset)
 
 
 def compressed(data: bytes) -> bytes:
     """The same film with its pixels compressed: a decoder of its own is given it."""
     dataset = dcmread(io.BytesIO(data))
     dataset.compress(RLELossless)
-    buffer = io.BytesIO()
-    dataset.save_as(buffer)
-    return buffer.getvalue()
+    return as_bytes(dataset)

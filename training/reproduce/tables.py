@@ -58,9 +58,9 @@ def _about(grid: Grid, records: Records) -> str:
         "boxes and blank maps are those of the ReLU'd map of the true class, on pictures of these "
         "lists with boxes."
     )
-    by_cell = [{seed for name, seed in records if name == cell.name} for cell in grid.cells]
     lists = {record["split"] for record in records.values()}
-    if len(lists) > 1 and len({frozenset(seeds) for seeds in by_cell if seeds}) > 1:
+    seeds = {frozenset(seed for name, seed in records if name == cell) for cell, _ in records}
+    if len(lists) > 1 and len(seeds) > 1:
         text += (
             " Another seed is another list: rows that do not have the same seeds are compared by "
             "the paired tests below, not by these means."
