@@ -2,11 +2,11 @@
 
     python -m scripts.evidence_plots [--results DIR] [--out DIR] [--resamples N]
 
-One picture for each table below the folder, and summary.md of all of them: of every cell against
-its partners the difference in mean class accuracy, macro-F1 and macro-AUROC, recall of the rare
-classes, pointing game and energy inside the boxes, with the 95 % interval of a paired bootstrap
-over patients or lesions, whose pictures of all seeds stay together. It reads the cells' JSON alone:
-neither pictures nor networks are needed.
+One picture for each table below the folder, overview.svg of the pairs that have three seeds, and
+summary.md of all of them: of every cell against its partners the difference in mean class accuracy,
+macro-F1 and macro-AUROC, recall of the rare classes, pointing game and energy inside the boxes,
+with the 95 % interval of a paired bootstrap over patients or lesions, whose pictures of all seeds
+stay together. It reads the cells' JSON alone: neither pictures nor networks are needed.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 from training.bootstrap import RESAMPLES
 from training.compare import Difference, differences
@@ -27,6 +28,9 @@ from training.reproduce.cells import results_of
 ROOT = Path(__file__).parent.parent
 EQUAL = 5e-4
 """Differences smaller than this are told as 0.0 points."""
+
+OVERVIEW_SEEDS = 3
+"""Pairs with fewer seeds are not in the overview: one draw is no result."""
 
 HEAD = """\
 # What changed, table by table
@@ -98,16 +102,18 @@ def shown_figures(rare: Sequence[str]) -> dict[str, str]:
 
 
 def draw(name: str, changes: Sequence[Change], out: Path) -> None:
-    """Draw a table's pairs, a line each and a panel for each figure."""
+    """Draw pairs, a line each and a panel for each figure of the first one."""
     shown = shown_figures(changes[0].rare)
     size = (2.6 * len(shown) + 2.5, 0.45 * len(changes) + 1.3)
     figure, panels = plt.subplots(1, len(shown), figsize=size, sharey=True, squeeze=False)
     for row, change in enumerate(changes):
         for panel, key in zip(panels[0], shown, strict=True):
-            if key in change.figures:
-                mean, low, high, _ = change.figures[key]
-                panel.plot([100 * low, 100 * high], [row, row], color="tab:blue")
-                panel.plot([100 * mean], [row], "o", color="tab:blue")
+            if found := change.figures.get(key):
+                mean, low, high, by_seed = (100 * np.asarray(part) for part in found)
+                face = "tab:blue" if sure(found) else "white"
+                panel.plot([low, high], [row, row], color="tab:blue")
+                panel.plot([mean], [row], "o", color="tab:blue", markerfacecolor=face)
+                panel.plot(by_seed, [row + 0.3] * len(by_seed), "|", color="gray")
     for panel, title in zip(panels[0], shown.values(), strict=True):
         panel.axvline(0, color="gray", linewidth=0.8)
         panel.set_title(title, fontsize=9)
@@ -117,7 +123,11 @@ def draw(name: str, changes: Sequence[Change], out: Path) -> None:
     ]
     panels[0][0].set_yticks(range(len(changes)), names)
     panels[0][0].invert_yaxis()
-    figure.supxlabel("difference in percentage points, 95 % interval", fontsize=8)
+    figure.supxlabel(
+        "difference in percentage points, 95 % interval, each seed in gray; filled where the "
+        "interval is without zero and all seeds agree",
+        fontsize=8,
+    )
     figure.suptitle(name, fontsize=10)
     save_figure(figure, out)
     plt.close(figure)
@@ -138,12 +148,20 @@ def summary(tables: dict[str, list[Change]]) -> str:
 
 def words(found: Difference) -> str:
     """A difference in points with its interval, and each seed's sign; bold if all are sure."""
-    mean, low, high, by_seed = found
-    signs = "".join("0" if abs(one) < EQUAL else "+" if one > 0 else "-" for one in by_seed)
-    value, least, most = (round(100 * end, 1) + 0.0 for end in (mean, low, high))  # no -0.0
+    value, least, most = (round(100 * end, 1) + 0.0 for end in found[:3])  # no -0.0
     text = f"{value:+.1f} ({least:.1f} to {most:.1f})"
-    sure = len(signs) > 1 and signs in ("+" * len(signs), "-" * len(signs)) and low * high > 0
-    return f"**{text}** `{signs}`" if sure else f"{text} `{signs}`"
+    return f"**{text}** `{signs(found)}`" if sure(found) else f"{text} `{signs(found)}`"
+
+
+def signs(found: Difference) -> str:
+    """The sign of the difference in each seed, such as "++-"; 0 where there is none."""
+    return "".join("0" if abs(one) < EQUAL else "+" if one > 0 else "-" for one in found[3])
+
+
+def sure(found: Difference) -> bool:
+    """Whether the interval is without zero and all seeds, at least two, have one sign."""
+    _, low, high, by_seed = found
+    return len(by_seed) > 1 and low * high > 0 and set(signs(found)) in ({"+"}, {"-"})
 
 
 def main() -> None:
@@ -161,6 +179,14 @@ def main() -> None:
             name = f"{folder.parent.name}-{folder.name}"
             draw(name, changes, plots / f"{name}.svg")
             tables[f"{folder.parent.name}, {folder.name}"] = changes
+    overview = [
+        change._replace(title=f"{name.replace(', ', ': ')}\n{change.title}", rare=[])
+        for name, changes in tables.items()
+        for change in changes
+        if len(change.seeds.split(", ")) >= OVERVIEW_SEEDS
+    ]
+    if overview:
+        draw("every pair with three seeds", overview, plots / "overview.svg")
     (arguments.out / "summary.md").write_text(summary(tables), encoding="utf-8")
 
 

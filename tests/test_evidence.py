@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.evidence_plots import draw, pairs, summary, words
+from scripts.evidence_plots import draw, main, pairs, summary, words
 from scripts.subset_lists import draw as draw_part
 from tests.training.test_evaluate import results
 from tests.training.tiny import sample, sample_list
@@ -83,6 +83,25 @@ def test_cells_are_drawn_against_their_partners_with_the_seeds_that_both_have(tm
     accuracy = change.figures["mean_class_accuracy"]
     assert row.startswith(f"| CSL-CARE against CSL | 0, 2 | **{100 * accuracy.mean:+.1f} (")
     assert row.count("|") == 9  # title, seeds and six figures
+
+
+def test_the_overview_has_the_pairs_of_three_seeds_alone(tmp_path: Path, monkeypatch):
+    table = tmp_path / "results" / "set" / "table1"
+    for cell, partners in {"csl": [], "csl-care": ["csl"], "focal-care": ["csl"]}.items():
+        for seed in (0, 1) if cell == "focal-care" else (0, 1, 2):
+            write_cell(table, cell, seed, partners, skill=1.0 + len(cell))
+    asked = ["--results", str(tmp_path / "results"), "--out", str(tmp_path), "--resamples", "20"]
+    monkeypatch.setattr("sys.argv", ["evidence_plots", *asked])
+
+    main()
+
+    whole, overview = (
+        (tmp_path / "plots" / name).read_text() for name in ("set-table1.svg", "overview.svg")
+    )
+    assert "FOCAL-CARE against CSL" in whole
+    assert "set: table1" in overview
+    assert "CSL-CARE against CSL" in overview
+    assert "FOCAL" not in overview
 
 
 def test_a_difference_is_told_as_sure_where_all_seeds_agree():
